@@ -1,0 +1,25 @@
+//! The contract between compiled code and the host that runs it.
+//!
+//! **Owns** the layout of the [`Context`] that compiled code works on, the [`HelperTable`] it calls
+//! through, the [`Exit`] records that say how to make the frame state canonical again, and the
+//! [`CodeObject`] that every tier returns. Offsets are derived with `offset_of!`, never written down.
+//!
+//! **Callers guarantee** that a [`Context`] is filled in by the runtime before compiled code is
+//! entered, and that the records of a [`CodeObject`] belong to the code they are used with.
+//!
+//! **Never** knows revm, a compiler, or bytecode.
+
+mod context;
+mod exit;
+mod helpers;
+mod object;
+mod word;
+
+pub use context::{Context, Outcome, STACK_LIMIT};
+pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
+pub use helpers::{
+    ContinueOrLeave, Helper, HelperShape, HelperTable, LEAVE, CONTINUE, Guarded3Fn, InstructionFn, ExpandFn, Pure1Fn,
+    Pure2Fn, Pure3Fn,
+};
+pub use object::{CodeObject, EnterFn, EntryTable, Leave};
+pub use word::Word;

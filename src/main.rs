@@ -1,0 +1,2 @@
+//! kiln command
+fn main() {}
