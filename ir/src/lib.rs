@@ -1,1 +1,29 @@
-//! stub
+//! From bytecode to block IR, the only input of kiln's compilers.
+//!
+//! **Owns** the opcode table ([`Lowering`]: one row per opcode), the decoder and block scan
+//! ([`Blocks`]), and the block IR ([`Module`]): operations over stack slots, constants and
+//! temporaries, with effects and exits. [`build`] turns one into the other with a symbolic stack;
+//! [`verify`], [`parse`], `Display` and [`eval`] make it checkable, readable and executable.
+//!
+//! **Callers guarantee** nothing: any bytes are valid input. Work is linear in the size of the code
+//! and bounded by [`Limits`]; what is over a limit is not compiled.
+//!
+//! **Never** knows revm's interpreter, machine code, or unsafe code.
+#![forbid(unsafe_code)]
+
+mod build;
+mod code;
+mod config;
+pub mod eval;
+pub mod fold;
+mod module;
+mod opcode;
+
+pub use build::build;
+pub use code::{
+    Block, Blocks, Decoded, Ending, Instructions, JumpDests, decode_dup_swap, decode_exchange,
+};
+pub use config::{BuildError, Config, Limits, OpcodeSet};
+pub use module::{Cond, ConstId, Inst, Module, Op, Operand, Region, Target, Terminator};
+pub use opcode::{LOWERING, Lowering, activated_in};
+pub use revm_primitives::hardfork::SpecId;

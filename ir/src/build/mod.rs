@@ -1,0 +1,298 @@
+//! From bytecode to block IR, one block at a time, over a symbolic stack.
+//!
+//! The cost is a few tens of nanoseconds an instruction. It stays linear because what an exit lists
+//! is bounded: when more than [`DIRTY_MAX`] words are away from home, they are brought there.
+
+mod flush;
+mod lower;
+mod peephole;
+mod stack;
+mod terminator;
+
+use crate::{
+    code::{Block, Blocks},
+    config::{BuildError, Config, Limits},
+    module::{Module, Region, Target, Terminator},
+};
+use kiln_abi::{Exit, ExitId, ExitKind, Fixup, Pc, Slot, Source, Word};
+use stack::{OutOfStack, SymbolicStack, Value};
+
+/// Words of a block that may be away from their own slots, which bounds the fixups of an exit.
+const DIRTY_MAX: usize = 48;
+
+/// Builds the IR of the blocks that `select` chooses by their leader.
+///
+/// A block is left out where compiling it gains nothing: when its first instruction is already the
+/// interpreter's, or when no stack can satisfy it.
+///
+/// # Errors
+/// If the work would go over `limits`.
+pub fn build(
+    code: &[u8],
+    blocks: &Blocks,
+    config: &Config,
+    limits: &Limits,
+    select: &dyn Fn(Pc) -> bool,
+) -> Result<Module, BuildError> {
+    let mut builder = Builder::new(code, blocks, config);
+    for block in &blocks.blocks {
+        if select(block.start) {
+            builder.block(block);
+            builder.check(limits)?;
+        }
+    }
+    builder.resolve();
+    Ok(builder.module)
+}
+
+struct Builder<'a> {
+    code: &'a [u8],
+    blocks: &'a Blocks,
+    config: &'a Config,
+    module: Module,
+    stack: SymbolicStack,
+    /// Direct-mapped cache of pool entries, by a hash of the word.
+    constants: Box<[u32; 256]>,
+    scratch: Vec<i16>,
+    /// The instruction being lowered.
+    pc: Pc,
+    /// Static gas of the block before the instruction being lowered.
+    gas_before: u32,
+    /// Static gas of the instruction being lowered.
+    gas_own: u32,
+    /// First instruction of the block.
+    insts_start: usize,
+    /// First exit of the block.
+    exits_start: usize,
+    /// Bytes of memory that earlier accesses of the block have made sure of.
+    memory_known: u64,
+}
+
+/// What lowering an instruction came to.
+enum Lowered {
+    /// The block goes on.
+    Continue,
+    /// The block ends here.
+    Ends(Terminator),
+}
+
+impl<'a> Builder<'a> {
+    fn new(code: &'a [u8], blocks: &'a Blocks, config: &'a Config) -> Self {
+        let mut module = Module { code_len: code.len() as u32, ..Module::default() };
+        module.insts.reserve(code.len() / 4);
+        module.regions.reserve(blocks.blocks.len());
+        module.exits.exits.reserve(blocks.blocks.len() * 3);
+        module.exits.pool.push(Word::ZERO);
+        Self {
+            code,
+            blocks,
+            config,
+            module,
+            stack: SymbolicStack::new(),
+            constants: Box::new([0; 256]),
+            scratch: Vec::new(),
+            pc: Pc(0),
+            gas_before: 0,
+            gas_own: 0,
+            insts_start: 0,
+            exits_start: 0,
+            memory_known: 0,
+        }
+    }
+
+    /// Refuses work over the limits.
+    fn check(&self, limits: &Limits) -> Result<(), BuildError> {
+        let over = |what, is, max| {
+            if is > max { Err(BuildError::Limit { what, is, max }) } else { Ok(()) }
+        };
+        over("IR instructions", self.module.insts.len(), limits.insts_max)?;
+        over("fixups", self.module.exits.fixups.len(), limits.fixups_max)
+    }
+
+    /// Adds the region of a block, or nothing.
+    fn block(&mut self, block: &Block) {
+        let insts_start = self.module.insts.len();
+        let fixups_start = self.module.exits.fixups.len();
+        self.exits_start = self.module.exits.exits.len();
+        self.insts_start = insts_start;
+        self.stack.reset();
+        self.gas_before = 0;
+        self.gas_own = 0;
+        self.memory_known = 0;
+        self.pc = block.start;
+        let entry_exit = self.plain_exit(ExitKind::Interpret, block.start, 0, 0);
+        match self.body(block) {
+            Ok(Some((terminator, instructions))) => {
+                self.settle_gas(insts_start);
+                self.module.regions.push(Region {
+                    pc: block.start,
+                    is_jumpdest: block.is_jumpdest,
+                    need: self.stack.need(),
+                    grow: self.stack.grow(),
+                    height: self.stack.height(),
+                    gas: self.gas_before,
+                    entry_exit,
+                    insts_start: insts_start as u32,
+                    insts_len: (self.module.insts.len() - insts_start) as u32,
+                    terminator,
+                    instructions,
+                });
+            }
+            Ok(None) | Err(OutOfStack) => {
+                self.module.insts.truncate(insts_start);
+                self.module.exits.exits.truncate(self.exits_start);
+                self.module.exits.fixups.truncate(fixups_start);
+            }
+        }
+    }
+
+    /// Lowers the instructions of a block; gives the terminator and how many instructions run in
+    /// compiled code, or none where that would be none.
+    fn body(&mut self, block: &Block) -> Result<Option<(Terminator, u32)>, OutOfStack> {
+        for index in 0..block.instructions {
+            let opcode = self.code[self.pc.0 as usize];
+            self.gas_own = u32::from(self.config.gas[opcode as usize]);
+            if self.stack.dirty_bound() > DIRTY_MAX && self.stack.dirty().len() > DIRTY_MAX {
+                self.flush(&mut [])?;
+            }
+            let next = match self.lower(opcode)? {
+                (Lowered::Ends(Terminator::Exit(exit)), _) if self.interprets(exit) => {
+                    // The instruction itself is the interpreter's.
+                    return Ok((index != 0).then_some((Terminator::Exit(exit), index)));
+                }
+                (Lowered::Ends(terminator), _) => {
+                    self.gas_before += self.gas_own;
+                    return Ok(Some((terminator, index + 1)));
+                }
+                (Lowered::Continue, next) => next,
+            };
+            self.gas_before += self.gas_own;
+            self.pc = next;
+        }
+        let terminator = self.end_of_block(block)?;
+        Ok(Some((terminator, block.instructions)))
+    }
+
+    fn interprets(&self, exit: ExitId) -> bool {
+        self.module.exits.exit(exit).kind == ExitKind::Interpret
+    }
+
+    /// Once the gas of the whole block is known: what each exit gives back, and what GAS adds.
+    fn settle_gas(&mut self, insts_start: usize) {
+        let total = self.gas_before;
+        for exit in &mut self.module.exits.exits[self.exits_start + 1..] {
+            // `gas_back` held the gas before the instruction, `rest` its own.
+            let own = exit.rest;
+            exit.gas_back = total - exit.gas_back;
+            exit.rest = exit.gas_back.saturating_sub(own);
+        }
+        for inst in &mut self.module.insts[insts_start..] {
+            if inst.op == crate::module::Op::Gas {
+                inst.imm = total - inst.imm;
+            }
+        }
+    }
+
+    /// An exit without fixups; `before` and `own` as [`Self::settle_gas`] wants them.
+    fn plain_exit(&mut self, kind: ExitKind, pc: Pc, before: u32, own: u32) -> ExitId {
+        let table = &mut self.module.exits;
+        let id = ExitId(table.exits.len() as u32);
+        table.exits.push(Exit {
+            pc,
+            kind,
+            moved: 0,
+            height: self.stack.height(),
+            gas_back: before,
+            rest: own,
+            fixups_start: table.fixups.len() as u32,
+            fixups_len: 0,
+        });
+        id
+    }
+
+    /// The exit in front of the instruction being lowered, with everything that is away from home.
+    fn exit(&mut self, kind: ExitKind) -> ExitId {
+        let id = self.plain_exit(kind, self.pc, self.gas_before, self.gas_own);
+        let from = self.module.exits.fixups.len();
+        self.stack.dirty();
+        let stack = &self.stack;
+        let fixups = &mut self.module.exits.fixups;
+        fixups.extend(
+            stack.listed().map(|position| Fixup {
+                slot: Slot(position),
+                source: source(stack.get(position)),
+            }),
+        );
+        let len = fixups.len() - from;
+        self.module.exits.exits[id.0 as usize].fixups_len = len as u16;
+        id
+    }
+
+    fn constant(&mut self, word: Word) -> u32 {
+        let pool = &mut self.module.exits.pool;
+        if word.is_zero() {
+            return 0;
+        }
+        let mixed = (word.0[0] ^ word.0[1].rotate_left(17) ^ word.0[2].rotate_left(31) ^ word.0[3])
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let cached = &mut self.constants[(mixed >> 56) as usize];
+        if pool[*cached as usize] != word {
+            *cached = pool.len() as u32;
+            pool.push(word);
+        }
+        *cached
+    }
+
+    /// Turns targets, so far pcs, into regions or ways out.
+    fn resolve(&mut self) {
+        let mut region_at = vec![u32::MAX; self.code.len() + 1];
+        for (index, region) in self.module.regions.iter().enumerate() {
+            region_at[region.pc.0 as usize] = index as u32;
+        }
+        for index in 0..self.module.regions.len() {
+            let height = self.module.regions[index].height;
+            let mut terminator = self.module.regions[index].terminator;
+            let mut resolve = |target: &mut Target| {
+                let Target::Region(pc) = *target else { return };
+                *target = match region_at.get(pc as usize) {
+                    Some(&region) if region != u32::MAX => Target::Region(region),
+                    _ => Target::Exit(resume_exit(&mut self.module, Pc(pc), height)),
+                };
+            };
+            match &mut terminator {
+                Terminator::Jump(target) => resolve(target),
+                Terminator::Branch { taken, next, .. } => {
+                    resolve(taken);
+                    resolve(next);
+                }
+                Terminator::JumpDynamic { .. } | Terminator::Exit(_) => {}
+            }
+            self.module.regions[index].terminator = terminator;
+        }
+    }
+}
+
+/// Where a value comes from, for the host that writes it.
+fn source(value: Value) -> Source {
+    match value {
+        Value::Slot(slot) => Source::Slot(Slot(slot)),
+        Value::Const { id, .. } => Source::Const(id),
+    }
+}
+
+/// The way out to a leader that is not compiled, behind a terminator.
+fn resume_exit(module: &mut Module, pc: Pc, height: i16) -> ExitId {
+    let table = &mut module.exits;
+    let id = ExitId(table.exits.len() as u32);
+    table.exits.push(Exit {
+        pc,
+        kind: ExitKind::Resume,
+        moved: height,
+        height,
+        gas_back: 0,
+        rest: 0,
+        fixups_start: table.fixups.len() as u32,
+        fixups_len: 0,
+    });
+    id
+}
