@@ -171,8 +171,9 @@ pub enum Op {
     Gas,
     /// A helper of shape `Pure1`, `Pure2`, `Pure3`: `dst = helper(a, b, c)`.
     Pure(Helper),
-    /// A helper of shape `Guarded3`: uses `dst` and operands as the helper's row says; may leave
-    /// through `exit`, before it did anything.
+    /// A helper of shape `Guarded3`: may leave through `exit`, before it did anything. Where it
+    /// writes, `p0` is `dst` and `p1`, `p2` are the operands; else three operands are `p0` to `p2`,
+    /// and two are `p1`, `p2`. Pointers that are not used are null.
     Guarded(Helper),
     /// A helper of shape `Instruction`: makes the state at `exit` canonical, runs the instruction
     /// there, and leaves all words of the stack in their own slots.
