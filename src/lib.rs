@@ -1,1 +1,5 @@
 //! kiln
+#[cfg(feature = "cli")]
+pub mod fixture;
+#[cfg(feature = "cli")]
+pub mod statetest;
