@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all set-up; the other targets are parts of them.
+
+CARGO ?= cargo
+KILN := target/release/kiln
+SECONDS ?= 60
+
+.PHONY: all setup build demo test fmt lint doc unit tables bench fuzz clean
+
+all: build
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	$(CARGO) build --release
+
+# The main job: the workloads of this repository through the interpreter and tier 0.
+demo: build
+	$(KILN) replay workloads --tier tier0 --compile all --compare --rounds 9
+
+test: setup fmt lint doc unit tables
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# Optimised, with debug assertions and overflow checks, revm's included.
+unit:
+	$(CARGO) test --profile checked --workspace
+
+# Function addresses differ between crates only in release builds: see revm's instruction tables.
+tables:
+	$(CARGO) test --release -p kiln-tests --test tables
+
+bench: setup
+	$(CARGO) bench -p kiln-benches
+
+# Every fuzz target in turn. Needs cargo-fuzz and a nightly toolchain.
+fuzz:
+	@command -v cargo-fuzz >/dev/null 2>&1 || { echo "cargo install cargo-fuzz, and a nightly toolchain" >&2; exit 2; }
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS) -dict=fuzz/evm.dict || exit 1; \
+	done
+
+clean:
+	$(CARGO) clean
