@@ -221,7 +221,7 @@ export function fibonacci(n) {
 export function memory(n) {
   const image = Buffer.alloc(32 * n);
   for (let i = 0; i < n; i++) {
-    const value = word(BigInt(i) * BigInt(i) * 0x9e3779b97f4a7c15f39cc0605cedc834n);
+    const value = word(BigInt(i) * BigInt(i) * 0xf39cc0605cedc8341082276bf3a272519e3779b97f4a7c15f86c6a11d0c18e95n);
     image.write(value, 32 * (n - 1 - i), 'hex');
   }
   let sum = 0n;
