@@ -61,7 +61,8 @@ export function skeleton({ name, fork, accounts, txs }, code) {
     source: `workloads/src (${accounts.map((account) => account.code).join(', ')})`,
     chain_id: 1,
     fork,
-    tx_gas_limit_cap: several,
+    // A single call may be of any size; a transaction of a block keeps to EIP-7825.
+    ...(!several && { tx_gas_limit_cap: false }),
     env: env(fork),
     txs: txs.map((tx, nonce) => transaction(tx, nonce, fork, several)),
     pre_state,
