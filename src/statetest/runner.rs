@@ -23,10 +23,8 @@ use std::{
 /// The database that a variant runs on.
 pub type StateTestDb = State<EmptyDB>;
 /// What became of a variant's transaction.
-pub type Outcome = Result<
-    ExecutionResult<HaltReason>,
-    EVMError<EvmDatabaseError<Infallible>, InvalidTransaction>,
->;
+pub type Outcome =
+    Result<ExecutionResult<HaltReason>, EVMError<EvmDatabaseError<Infallible>, InvalidTransaction>>;
 
 /// A transaction to be executed and committed.
 #[derive(Debug)]
@@ -162,11 +160,8 @@ where
         .map_err(|error| StateTestError::Json { path: path.to_path_buf(), error })?;
     let mut report = Report::default();
     for (name, unit) in &suite.0 {
-        let malformed = |what| StateTestError::Malformed {
-            path: path.to_path_buf(),
-            test: name.clone(),
-            what,
-        };
+        let malformed =
+            |what| StateTestError::Malformed { path: path.to_path_buf(), test: name.clone(), what };
         validate(unit).map_err(malformed)?;
         let state = unit.state();
         for (spec_name, tests) in &unit.post {

@@ -1,0 +1,178 @@
+//! Running one fixture as often as asked, and what came of it.
+
+use super::{
+    super::{
+        error::CliError,
+        tier::{Compile, Counters, Runner, Tier, interpret},
+    },
+    report::Row,
+};
+use kiln::fixture::{
+    Executed, FixtureDb, FixtureError, Loaded, Prepared, check, count_steps, warm_up_kzg,
+};
+use revm::primitives::hardfork::SpecId;
+use std::sync::Once;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// The chosen tier.
+    pub(super) tier: Tier,
+    /// How much it compiles.
+    pub(super) compile: Compile,
+    /// Whether the interpreter is measured in turns with it.
+    pub(super) compare: bool,
+    /// Measured rounds.
+    pub(super) rounds: usize,
+}
+
+/// Runs a fixture as planned, with an engine of its own; also the engine's counters in words.
+pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), CliError> {
+    let prepared = Prepared::new(&loaded.fixture).map_err(|kind| kind.at(&loaded.path))?;
+    warm_up(&prepared);
+    let runner = Runner::new(plan.tier, plan.compile)?;
+    let mut times = Times::new(loaded, &prepared, plan.tier);
+
+    if let Some(round) = runner.warm_up(&prepared) {
+        times.check(plan.tier, &round)?;
+    }
+    let before = runner.counters();
+    for round in 0..plan.rounds {
+        // Whoever goes second finds the caches warm; so they take turns.
+        let first = round.is_multiple_of(2);
+        if plan.compare && first {
+            times.interpreter_round()?;
+        }
+        times.tier_round(&runner)?;
+        if plan.compare && !first {
+            times.interpreter_round()?;
+        }
+    }
+    let share = native_share(&prepared, plan, &before, &runner.counters());
+    Ok((times.row(share, &runner.counters()), runner.stats()))
+}
+
+/// Does what is done once a process, or lazily, outside of any timing.
+fn warm_up(prepared: &Prepared) {
+    static KZG: Once = Once::new();
+    if prepared.spec().is_enabled_in(SpecId::CANCUN) {
+        KZG.call_once(warm_up_kzg);
+    }
+    prepared.db.codes.values().for_each(|code| {
+        code.hash_slow();
+    });
+}
+
+/// Instructions of contracts in one round: how many ran in compiled code, of how many.
+fn native_share(
+    prepared: &Prepared,
+    plan: &Plan,
+    before: &Counters,
+    after: &Counters,
+) -> (u64, u64) {
+    let contract = count_steps(prepared).contract;
+    if plan.tier == Tier::Interpreter {
+        return (0, contract);
+    }
+    let interpreted = after.interpreted_instructions - before.interpreted_instructions;
+    (contract.saturating_sub(interpreted / plan.rounds as u64), contract)
+}
+
+/// The rounds of a fixture.
+struct Times<'a> {
+    loaded: &'a Loaded,
+    prepared: &'a Prepared,
+    tier: Tier,
+    interpreter_ns: Vec<u64>,
+    tier_ns: Vec<u64>,
+    gas: u64,
+    mismatches: Vec<String>,
+}
+
+impl<'a> Times<'a> {
+    fn new(loaded: &'a Loaded, prepared: &'a Prepared, tier: Tier) -> Self {
+        let (interpreter_ns, tier_ns) = (Vec::new(), Vec::new());
+        Self { loaded, prepared, tier, interpreter_ns, tier_ns, gas: 0, mismatches: Vec::new() }
+    }
+
+    fn interpreter_round(&mut self) -> Result<(), FixtureError> {
+        let round = interpret(self.prepared);
+        self.interpreter_ns.push(nanoseconds(&round.0));
+        self.check(Tier::Interpreter, &round)
+    }
+
+    fn tier_round(&mut self, runner: &Runner) -> Result<(), FixtureError> {
+        let round = runner.run(self.prepared);
+        self.tier_ns.push(nanoseconds(&round.0));
+        self.check(self.tier, &round)
+    }
+
+    /// Compares a round with what is expected. Only the first bad round is kept: the others most
+    /// likely say the same.
+    fn check(&mut self, tier: Tier, round: &(Executed, FixtureDb)) -> Result<(), FixtureError> {
+        let (executed, db) = round;
+        let mismatches = check(&self.loaded.fixture, executed, db, self.prepared.spec())
+            .map_err(|kind| kind.at(&self.loaded.path))?;
+        if self.mismatches.is_empty() {
+            self.mismatches =
+                mismatches.into_iter().map(|text| format!("{tier}: {text}")).collect();
+        }
+        self.gas = executed.gas_used();
+        Ok(())
+    }
+
+    fn row(self, (native, contract): (u64, u64), counters: &Counters) -> Row {
+        let fixture = &self.loaded.fixture;
+        let tier_ns = median(self.tier_ns);
+        let interpreter_ns = match self.tier {
+            Tier::Interpreter if self.interpreter_ns.is_empty() => tier_ns,
+            _ => median(self.interpreter_ns),
+        };
+        Row {
+            name: fixture.name.clone(),
+            kind: fixture.kind.name().to_owned(),
+            ok: self.mismatches.is_empty(),
+            mismatches: self.mismatches,
+            gas: self.gas,
+            txs: fixture.txs.len(),
+            interpreter_ns,
+            tier_ns,
+            ratio: if tier_ns == 0 { 0.0 } else { interpreter_ns as f64 / tier_ns as f64 },
+            native_instruction_share: Row::share(native, contract),
+            compile_cpu_ns: counters.compile_cpu_ns,
+            programs: counters.programs,
+            regions: counters.regions,
+            code_bytes: counters.code_bytes,
+            native_instructions: native,
+            contract_instructions: contract,
+        }
+    }
+}
+
+fn nanoseconds(executed: &Executed) -> u64 {
+    executed.elapsed.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+/// The median; 0 of nothing.
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0,
+        len if len.is_multiple_of(2) => u64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![]), 0);
+        assert_eq!(median(vec![3]), 3);
+        assert_eq!(median(vec![4, 1]), 2);
+        assert_eq!(median(vec![9, 1, 5]), 5);
+    }
+}

@@ -1,0 +1,79 @@
+//! `kiln replay`.
+
+mod measure;
+mod report;
+
+use super::{
+    Verdict,
+    error::CliError,
+    output::Output,
+    progress,
+    tier::{Compile, Tier},
+};
+use kiln::fixture::{self, load_all};
+use measure::Plan;
+use report::Report;
+use std::{fs, num::NonZeroUsize, path::PathBuf};
+
+/// Run evm-fixture-v1 files and check every expected field of every transaction and the post state.
+///
+/// Times are of all transactions of a fixture with their commits, on a fresh state each round;
+/// medians over the rounds. A tier is warm when it is measured: with `--compile all` a first round
+/// compiles, with `--compile seen` a recording round says which blocks to compile.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Fixture files, plain or gzip, or folders of them.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// What runs the code.
+    #[arg(long, value_enum, default_value_t = Tier::Auto)]
+    tier: Tier,
+    /// How much of a contract is compiled.
+    #[arg(long, value_enum, default_value_t = Compile::All)]
+    compile: Compile,
+    /// Measured rounds; 5 with --compare, else 1.
+    #[arg(long, value_name = "N")]
+    rounds: Option<NonZeroUsize>,
+    /// Measure the interpreter too, in turns with the chosen tier.
+    #[arg(long)]
+    compare: bool,
+    /// Write the results as JSON to this file; `-` is standard output, in place of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print the engine's counters for each fixture too.
+    #[arg(long)]
+    stats: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
+    let files = load_all(&arguments.paths)?;
+    let rounds = arguments.rounds.map_or(if arguments.compare { 5 } else { 1 }, NonZeroUsize::get);
+    let (tier, compile, compare) = (arguments.tier, arguments.compile, arguments.compare);
+    let plan = Plan { tier, compile, compare, rounds };
+
+    let bar = progress::bar(files.len(), "fixtures");
+    let mut report = Report::default();
+    for path in &files {
+        let loaded = fixture::load(path)?;
+        let (row, stats) = measure::measure(&loaded, &plan)?;
+        report.add(row, stats);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+
+    let total = report.total();
+    let json_to = arguments.json.as_deref();
+    if let Some(path) = json_to {
+        let json = report.json(&total);
+        if path.as_os_str() == "-" {
+            output.line(json)?;
+        } else {
+            fs::write(path, json + "\n")
+                .map_err(|error| CliError::File { path: path.to_path_buf(), error })?;
+        }
+    }
+    if json_to.is_none_or(|path| path.as_os_str() != "-") {
+        report.print(&total, &plan, arguments.stats, output)?;
+    }
+    Ok(Verdict::of(total.ok))
+}
