@@ -14,16 +14,22 @@
 mod build;
 mod code;
 mod config;
+mod display;
 pub mod eval;
 pub mod fold;
 mod module;
 mod opcode;
+mod parse;
+mod verify;
 
 pub use build::build;
 pub use code::{
     Block, Blocks, Decoded, Ending, Instructions, JumpDests, decode_dup_swap, decode_exchange,
 };
 pub use config::{BuildError, Config, Limits, OpcodeSet};
+pub use display::Text;
 pub use module::{Cond, ConstId, Inst, Module, Op, Operand, Region, Target, Terminator};
 pub use opcode::{LOWERING, Lowering, activated_in};
+pub use parse::{ParseError, parse};
 pub use revm_primitives::hardfork::SpecId;
+pub use verify::{Place, VerifyError, verify};
