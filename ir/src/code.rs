@@ -178,7 +178,8 @@ impl Blocks {
             let opcode = code[pc];
             if opcode == op::JUMPDEST {
                 scan.jump_dests.insert(pc);
-                scan.blocks.extend(open.take());
+                // Empty where a leader behind JUMPI or CALL is a JUMPDEST itself.
+                scan.blocks.extend(open.take().filter(|block| block.instructions != 0));
                 open = Some(start_at(pc, true));
             } else if pc == 0 {
                 open = Some(start_at(0, false));

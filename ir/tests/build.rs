@@ -3,7 +3,7 @@
 use kiln_abi::{ExitKind, Pc, Slot, Source};
 use kiln_ir::{
     Blocks, BuildError, Cond, Config, Limits, Module, Op, OpcodeSet, Operand, SpecId, Target,
-    Terminator, build,
+    Terminator, build, parse, verify,
 };
 
 fn config(spec: SpecId) -> Config {
@@ -17,7 +17,11 @@ fn module(code: &[u8]) -> Module {
 fn module_with(code: &[u8], config: &Config) -> Module {
     let limits = Limits::default();
     let blocks = Blocks::scan(code, config, &limits).unwrap();
-    build(code, &blocks, config, &limits, &|_| true).unwrap()
+    let module = build(code, &blocks, config, &limits, &|_| true).unwrap();
+    if let Err(error) = verify(&module) {
+        panic!("{error}\n{module}");
+    }
+    module
 }
 
 fn ops(module: &Module) -> Vec<Op> {
@@ -211,4 +215,39 @@ fn only_selected_blocks_are_built_and_the_rest_are_exits() {
     };
     let exit = module.exits.exit(exit);
     assert_eq!((exit.pc, exit.kind), (Pc(3), ExitKind::Resume));
+}
+
+/// Bytes that decode to runs of stack operations, memory accesses and jumps more often than noise.
+fn random_code(rng: &mut fastrand::Rng) -> Vec<u8> {
+    let len = rng.usize(1..400);
+    let mut code = Vec::with_capacity(len + 33);
+    while code.len() < len {
+        match rng.u8(..16) {
+            0..=3 => code.extend([0x60, rng.u8(..)]),
+            4 => code.push(rng.u8(0x80..=0x8f)),
+            5 | 6 => code.push(rng.u8(0x90..=0x9f)),
+            7 => code.push(rng.u8(0x01..=0x1e)),
+            8 => code.push(*rng.choice(&[0x51, 0x52, 0x53, 0x5a, 0x50, 0x15]).unwrap()),
+            9 => code.push(*rng.choice(&[0x54, 0x55, 0x20, 0x5c, 0x5e, 0xa1]).unwrap()),
+            10 => code.push(rng.u8(0x30..=0x4b)),
+            11 => code.extend([0x61, 0, rng.u8(..), rng.u8(0x56..=0x57)]),
+            12 => code.push(0x5b),
+            13 => code.extend([rng.u8(0xe6..=0xe8), rng.u8(..)]),
+            14 => code.push(*rng.choice(&[0x56, 0x57, 0x00, 0xf1, 0xf3]).unwrap()),
+            _ => code.push(rng.u8(..)),
+        }
+    }
+    code
+}
+
+#[test]
+fn whatever_is_built_verifies_and_survives_its_text() {
+    let mut rng = fastrand::Rng::with_seed(0x6b69_6c6e);
+    for spec in [SpecId::FRONTIER, SpecId::LONDON, SpecId::AMSTERDAM] {
+        for _ in 0..4000 {
+            let code = random_code(&mut rng);
+            let module = module_with(&code, &config(spec));
+            assert_eq!(parse(&module.to_string()).unwrap(), module, "{code:02x?}");
+        }
+    }
 }

@@ -1,0 +1,91 @@
+//! What the builder makes of any bytecode passes the verifier, and its text reads back as the same
+//! module.
+
+use kiln_ir::{Blocks, Config, Limits, Module, OpcodeSet, SpecId, build, parse, verify};
+
+fn config(spec: SpecId) -> Config {
+    let mut gas = [3; 256];
+    gas[0] = 0; // STOP
+    gas[0xf3] = 0; // RETURN
+    gas[0x5b] = 1; // JUMPDEST
+    Config { spec, gas, replaced: OpcodeSet::EMPTY }
+}
+
+fn check(code: &[u8], config: &Config) -> Module {
+    let limits = Limits::default();
+    let mut blocks = Blocks::scan(code, config, &limits).expect("within the limits");
+    blocks.blocks.retain(|block| block.instructions != 0);
+    let module = build(code, &blocks, config, &limits, &|_| true).expect("within the limits");
+    if let Err(error) = verify(&module) {
+        panic!("{error}\ncode {}\n{module}", hex(code));
+    }
+    let text = module.to_string();
+    assert_eq!(parse(&text).as_ref(), Ok(&module), "code {}\n{text}", hex(code));
+    module
+}
+
+fn hex(code: &[u8]) -> String {
+    code.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn random_bytes() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..5_000 {
+        let code: Vec<u8> = (0..rng.usize(..300)).map(|_| rng.u8(..)).collect();
+        let spec = if rng.bool() { SpecId::AMSTERDAM } else { SpecId::FRONTIER };
+        check(&code, &config(spec));
+    }
+}
+
+/// Code that mostly finds its operands on the stack.
+fn plausible(rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut code = Vec::new();
+    for _ in 0..rng.usize(1..200) {
+        match rng.u8(..20) {
+            0..6 => code.extend([0x60, rng.u8(..)]),
+            6 => code.extend([0x61, rng.u8(..2), rng.u8(..)]),
+            7 => {
+                code.push(0x7f);
+                code.extend((0..32).map(|_| rng.u8(..)));
+            }
+            8..10 => code.push(0x80 + rng.u8(..16)),
+            10..12 => code.push(0x90 + rng.u8(..16)),
+            12 => code.push(0x5b),
+            13 => code
+                .extend([0x56, 0x57, 0xf3, 0xfd, 0x00, 0xf1, 0x50][rng.usize(..7)..][..1].iter()),
+            14 => code.push([0x51, 0x52, 0x53, 0x35, 0x5a, 0x59][rng.usize(..6)]),
+            15 => code.push(
+                [0x20, 0x37, 0x39, 0x3e, 0x5e, 0x54, 0x55, 0x5c, 0x5d, 0xa2][rng.usize(..10)],
+            ),
+            16 => code.extend([0xe6 + rng.u8(..3), rng.u8(..)]),
+            17 => code.push(0x30 + rng.u8(..0x10)),
+            _ => code.push([rng.u8(1..0x0c), rng.u8(0x10..0x1f)][rng.usize(..2)]),
+        }
+    }
+    code
+}
+
+#[test]
+fn random_plausible_code() {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let mut insts = 0;
+    for _ in 0..10_000 {
+        let code = plausible(&mut rng);
+        insts += check(&code, &config(SpecId::AMSTERDAM)).insts.len();
+    }
+    assert!(insts > 100_000, "the generator makes hardly any instructions: {insts}");
+}
+
+#[test]
+fn edges() {
+    let config = config(SpecId::CANCUN);
+    check(&[], &config);
+    check(&[0x60], &config);
+    check(&[0x5b; 65_536], &config);
+    check(&[0x60, 0x00, 0x56].repeat(20_000), &config);
+    check(&[0x5f, 0x5f, 0x57].repeat(20_000), &config);
+    check(&[0x5f].repeat(1_100), &config);
+    check(&[0x80].repeat(1_100), &config);
+    check(&[0x9f, 0x89, 0xff], &config);
+}
