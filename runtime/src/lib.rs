@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Everything that lives while compiled code runs, and its place inside revm.
+//!
+//! **Owns** code memory, the helpers compiled code calls, the frame loop, the [`Engine`] that
+//! compiles and keeps programs, and [`Tiered`], the EVM that runs them.
+//!
+//! **Callers guarantee** nothing beyond the types, except what they [declare](Tiered::declare)
+//! about instruction tables that kiln did not build.
+//!
+//! **Never** decodes bytecode, and never gives another result than revm's interpreter.
+//!
+//! ```no_run
+//! use kiln_runtime::{Config, Engine, Tiered};
+//! use revm::{Context, MainBuilder, MainContext};
+//!
+//! let engine = Engine::new(Config::default())?;
+//! let evm = Tiered::mainnet(Context::mainnet().build_mainnet(), engine);
+//! # let _ = evm;
+//! # Ok::<(), kiln_runtime::EngineError>(())
+//! ```
+
+mod canonical;
+mod compile;
+mod config;
+mod engine;
+mod eval_machine;
+mod evm;
+mod frame;
+mod helpers;
+mod memory;
+mod program;
+mod resident;
+mod slot;
+mod stats;
+mod tier0_stub;
+mod watch;
+
+pub use compile::CompileError;
+pub use config::{Backend, Compile, Config};
+pub use engine::{Engine, EngineError};
+pub use evm::{EthEvm, Tiered};
+pub use memory::{CodeBlock, CodeMemory, MemoryError};
+pub use program::Program;
+pub use stats::Stats;
+pub use watch::Declared;

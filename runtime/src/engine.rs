@@ -1,0 +1,368 @@
+//! The engine: what is shared by all EVMs of a process that run compiled code.
+//!
+//! **Owns** the stencil library, code memory, the resident programs and the counters.
+//!
+//! **Callers guarantee** nothing: an engine may be shared by any number of threads, EVMs, chains and
+//! databases, even ones that return false code hashes.
+//!
+//! **Never** runs code, and holds no lock while it compiles.
+
+use crate::tier0_stub::{Library, LibraryError};
+use crate::{
+    compile::{CompileError, Compiler},
+    config::{Backend, Compile, Config},
+    memory::{CodeBlock, CodeMemory, MemoryError},
+    program::Program,
+    slot::{Seen, Slot},
+    stats::{SharedStats, Stats},
+};
+use hashbrown::HashMap;
+use kiln_abi::{EnterFn, Pc};
+use kiln_ir::Blocks;
+use revm::{bytecode::Bytecode, primitives::B256};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+use thiserror::Error;
+
+const SHARDS: usize = 16;
+
+/// Why there is no engine.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No stencil library for this CPU.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// No executable memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// What a resident program is found by. The code's bytes are compared on top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) hash: B256,
+    pub(crate) len: u32,
+    pub(crate) baked: BakedId,
+}
+
+/// A configuration the engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BakedId(u32);
+
+/// Compiles, keeps and hands out programs. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    native: Option<Native>,
+    memory: CodeMemory,
+    shards: [RwLock<HashMap<Key, Arc<Slot>>>; SHARDS],
+    baked: RwLock<Vec<Arc<kiln_ir::Config>>>,
+    /// Goes up when what a cache of slots holds may be out of date. The increment releases what
+    /// was changed before it; caches acquire.
+    generation: AtomicU64,
+    recording: AtomicBool,
+    stats: SharedStats,
+}
+
+struct Native {
+    library: Library,
+    trampoline: CodeBlock,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What a frame is to do, as the engine sees it.
+pub(crate) enum Advice {
+    /// Run this program.
+    Run(Arc<Program>),
+    /// Interpret and mark.
+    Record,
+    /// Interpret.
+    Interpret,
+}
+
+impl Engine {
+    /// An engine with the given options. Generates the stencil library, if code is to be compiled
+    /// to machine code.
+    ///
+    /// # Errors
+    /// If this machine is not supported or has no executable memory to give.
+    pub fn new(config: Config) -> Result<Self, EngineError> {
+        let memory = CodeMemory::new(config.code_bytes_max);
+        let native = match config.backend {
+            Backend::Native if config.enabled => {
+                let library = Library::new()?;
+                let trampoline = memory.place(library.trampoline())?;
+                Some(Native { library, trampoline })
+            }
+            _ => None,
+        };
+        Ok(Self(Arc::new(Shared {
+            recording: AtomicBool::new(config.recording),
+            config,
+            native,
+            memory,
+            shards: Default::default(),
+            baked: RwLock::default(),
+            generation: AtomicU64::new(0),
+            stats: SharedStats::default(),
+        })))
+    }
+
+    /// The options it was made with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The stencil library, if there is one.
+    pub fn library(&self) -> Option<&Library> {
+        self.0.native.as_ref().map(|native| &native.library)
+    }
+
+    /// The counters. What a [`crate::Tiered`] counted since its last transaction began is missing.
+    pub fn stats(&self) -> Stats {
+        self.0.stats.load()
+    }
+
+    /// Bytes of code memory in use now.
+    pub fn code_bytes_used(&self) -> usize {
+        self.0.memory.bytes_used()
+    }
+
+    /// With `true`, everything is interpreted, and the blocks that are run are marked;
+    /// [`Engine::compile_recorded`] compiles them.
+    pub fn set_recording(&self, recording: bool) {
+        // Relaxed: frames that run at the moment may miss the change.
+        self.0.recording.store(recording, Ordering::Relaxed);
+    }
+
+    /// Forgets all programs. Frames that run one at the moment run it to their next suspension.
+    pub fn clear(&self) {
+        for shard in &self.0.shards {
+            shard.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        self.outdate();
+    }
+
+    /// Compiles a code now, whole or as far as it was seen, and makes it resident.
+    ///
+    /// `hash` is what the database says the code's hash is; it need not be true.
+    ///
+    /// # Errors
+    /// If there is nothing to compile, it is over a limit, or does not fit.
+    pub fn compile(
+        &self,
+        bytecode: &Bytecode,
+        hash: B256,
+        baked: &kiln_ir::Config,
+    ) -> Result<Arc<Program>, CompileError> {
+        if !self.0.config.enabled {
+            return Err(CompileError::Disabled);
+        }
+        if !bytecode.is_legacy() || bytecode.is_empty() {
+            return Err(CompileError::NotCode);
+        }
+        let slot = self.slot(bytecode, hash, self.intern(baked));
+        if let Some(program) = slot.program.load_full() {
+            return Ok(program);
+        }
+        if slot.failed() {
+            return Err(CompileError::Failed);
+        }
+        self.compile_slot(&slot)
+    }
+
+    /// Compiles every code that was recorded and has blocks that are not compiled yet. Answers how
+    /// many programs were made.
+    pub fn compile_recorded(&self) -> usize {
+        let mut slots: Vec<Arc<Slot>> = Vec::new();
+        for shard in &self.0.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            slots.extend(shard.values().cloned());
+        }
+        let stale =
+            |slot: &Slot| !slot.failed() && slot.seen().is_some_and(|seen| seen.fresh() > 0);
+        slots.iter().filter(|slot| stale(slot) && self.compile_slot(slot).is_ok()).count()
+    }
+
+    pub(crate) fn add_stats(&self, stats: &Stats) {
+        self.0.stats.add(stats);
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    fn outdate(&self) {
+        self.0.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn trampoline(&self) -> Option<EnterFn> {
+        let native = self.0.native.as_ref()?;
+        // SAFETY: offset 0 of the library's trampoline is a function of this type; it is mapped
+        // executable for as long as the engine lives.
+        Some(unsafe { std::mem::transmute::<*mut u8, EnterFn>(native.trampoline.ptr().as_ptr()) })
+    }
+
+    /// The id of a configuration; the same for equal ones.
+    pub(crate) fn intern(&self, baked: &kiln_ir::Config) -> BakedId {
+        let known = |all: &[Arc<kiln_ir::Config>]| {
+            all.iter().position(|known| **known == *baked).map(|index| BakedId(index as u32))
+        };
+        if let Some(id) = known(&self.0.baked.read().unwrap_or_else(PoisonError::into_inner)) {
+            return id;
+        }
+        let mut all = self.0.baked.write().unwrap_or_else(PoisonError::into_inner);
+        known(&all).unwrap_or_else(|| {
+            all.push(Arc::new(baked.clone()));
+            BakedId(all.len() as u32 - 1)
+        })
+    }
+
+    fn baked(&self, id: BakedId) -> Arc<kiln_ir::Config> {
+        self.0.baked.read().unwrap_or_else(PoisonError::into_inner)[id.0 as usize].clone()
+    }
+
+    /// The slot of a code. A hit under the database's hash counts only if the bytes are the same;
+    /// else the true hash decides.
+    pub(crate) fn slot(&self, bytecode: &Bytecode, hash: B256, baked: BakedId) -> Arc<Slot> {
+        let key = |hash| Key { hash, len: bytecode.len() as u32, baked };
+        let slot = self.slot_at(key(hash), bytecode);
+        if same_code(&slot.bytecode, bytecode) {
+            return slot;
+        }
+        let slot = self.slot_at(key(bytecode.hash_slow()), bytecode);
+        if same_code(&slot.bytecode, bytecode) {
+            return slot;
+        }
+        // The database gave another code this one's hash. It gets a slot that nobody else finds.
+        Arc::new(Slot::new(bytecode.clone(), self.baked(baked)))
+    }
+
+    fn slot_at(&self, key: Key, bytecode: &Bytecode) -> Arc<Slot> {
+        let shard = &self.0.shards[key.hash[0] as usize % SHARDS];
+        if let Some(slot) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return slot.clone();
+        }
+        let baked = self.baked(key.baked);
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = shard.entry(key).or_insert_with(|| Arc::new(Slot::new(bytecode.clone(), baked)));
+        slot.clone()
+    }
+
+    /// What to do with a frame that begins, or goes on, without a program in its cache.
+    pub(crate) fn advise(&self, slot: &Slot, begins: bool) -> Advice {
+        if self.0.recording.load(Ordering::Relaxed) {
+            return Advice::Record;
+        }
+        if let Some(program) = slot.program.load_full() {
+            return Advice::Run(program);
+        }
+        let frames = match begins {
+            true => slot.count_frame(),
+            false => slot.frames().saturating_sub(1),
+        };
+        if slot.failed() {
+            return Advice::Interpret;
+        }
+        let config = &self.0.config;
+        let ready = match config.compile {
+            Compile::All => frames >= config.warm_frames,
+            Compile::Seen => frames >= config.warm_frames.max(1) && slot.seen().is_some(),
+        };
+        if ready && let Ok(program) = self.compile_slot(slot) {
+            return Advice::Run(program);
+        }
+        match config.compile {
+            Compile::Seen if !slot.failed() => Advice::Record,
+            _ => Advice::Interpret,
+        }
+    }
+
+    /// Compiles again what has come to run many blocks that its program does not have. The work of
+    /// all compilations of a code together stays linear.
+    pub(crate) fn refresh(&self, slot: &Slot, program: &Program) -> Option<Arc<Program>> {
+        let fresh = slot.seen()?.fresh() as usize;
+        let worth = fresh > 4 + program.regions() / 4 && !self.0.recording.load(Ordering::Relaxed);
+        if worth { self.compile_slot(slot).ok() } else { None }
+    }
+
+    /// Whether frames are to be interpreted and recorded.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.0.recording.load(Ordering::Relaxed)
+    }
+
+    /// The marks of a slot.
+    pub(crate) fn seen<'s>(&self, slot: &'s Slot) -> &'s Seen {
+        slot.seen_or_scan(|| {
+            let code = slot.bytecode.original_byte_slice();
+            Blocks::scan(code, &slot.baked, &self.0.config.limits).ok()
+        })
+    }
+
+    fn compile_slot(&self, slot: &Slot) -> Result<Arc<Program>, CompileError> {
+        slot.exclusively(|| self.compile_and_publish(slot)).unwrap_or(Err(CompileError::Busy))
+    }
+
+    fn compile_and_publish(&self, slot: &Slot) -> Result<Arc<Program>, CompileError> {
+        let compiler =
+            Compiler { config: &self.0.config, library: self.library(), memory: &self.0.memory };
+        let seen = match self.0.config.compile {
+            Compile::All => None,
+            Compile::Seen => slot.seen(),
+        };
+        let select = |pc: Pc| seen.is_none_or(|seen| seen.contains(pc));
+        if let Some(seen) = slot.seen() {
+            seen.take_fresh();
+        }
+        let mut stats = Stats::default();
+        // A broken compiler costs one code its program, and nobody else anything.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            compiler.compile(&slot.bytecode, &slot.baked, &select, &mut stats)
+        }));
+        let result = match result.unwrap_or(Err(CompileError::Panicked)) {
+            Ok(program) => {
+                let program = Arc::new(program);
+                tracing::debug!(
+                    bytes = slot.bytecode.len(),
+                    regions = program.regions(),
+                    code_bytes = program.code_bytes(),
+                    cpu_ns = stats.compile_cpu_ns,
+                    "compiled"
+                );
+                if slot.program.swap(Some(program.clone())).is_some() {
+                    self.outdate();
+                }
+                Ok(program)
+            }
+            Err(error) => {
+                tracing::debug!(bytes = slot.bytecode.len(), %error, "not compiled");
+                stats.compile_errors += 1;
+                slot.set_failed();
+                Err(error)
+            }
+        };
+        self.add_stats(&stats);
+        result
+    }
+}
+
+/// Whether two bytecodes are the same: by address where possible.
+pub(crate) fn same_code(a: &Bytecode, b: &Bytecode) -> bool {
+    a.len() == b.len()
+        && a.is_legacy() == b.is_legacy()
+        && (a.bytecode_ptr() == b.bytecode_ptr()
+            || a.original_byte_slice() == b.original_byte_slice())
+}

@@ -1,0 +1,498 @@
+//! kiln inside revm: an EVM whose frames run in compiled code.
+//!
+//! **Owns** [`Tiered`] and its place in revm's traits. The only module that names revm's handler
+//! types.
+//!
+//! **Callers guarantee** that the wrapped EVM runs plain Ethereum frames, as its type says.
+//!
+//! **Never** changes a result. Overrides `frame_run` only: everything else is the wrapped EVM's.
+
+use crate::{
+    engine::{Advice, Engine},
+    frame::{self, Compiled, Tables},
+    resident::Resident,
+    stats::Stats,
+    watch::{Declared, Watch},
+};
+use kiln_abi::EnterFn;
+use revm::{
+    Database, DatabaseCommit, ExecuteCommitEvm, ExecuteEvm, InspectCommitEvm, InspectEvm,
+    InspectSystemCallEvm, Inspector, SystemCallCommitEvm, SystemCallEvm,
+    context::{ContextSetters, ContextTr, FrameStack, JournalTr},
+    context_interface::{
+        Cfg,
+        result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction, ResultAndState},
+    },
+    handler::{
+        EthFrame, EvmTr, FrameData, FrameInitOrResult, FrameResult, FrameTr, Handler,
+        MainnetHandler,
+        evm::{ContextDbError, FrameInitResult},
+        instructions::{EthInstructions, InstructionProvider},
+        system_call::SystemCallTx,
+    },
+    inspector::{InspectorEvmTr, InspectorHandler, JournalExt},
+    interpreter::{
+        interpreter::EthInterpreter, interpreter_action::FrameInit, interpreter_types::Jumps,
+    },
+    primitives::{Address, Bytes},
+    state::EvmState,
+};
+
+/// An EVM that runs plain Ethereum frames: what [`Tiered`] can wrap. Implemented for all that are.
+pub trait EthEvm:
+    EvmTr<
+        Frame = EthFrame<EthInterpreter>,
+        Instructions: InstructionProvider<
+            Context = <Self as EvmTr>::Context,
+            InterpreterTypes = EthInterpreter,
+        >,
+    >
+{
+}
+
+impl<EVM> EthEvm for EVM where
+    EVM: EvmTr<
+            Frame = EthFrame<EthInterpreter>,
+            Instructions: InstructionProvider<
+                Context = <EVM as EvmTr>::Context,
+                InterpreterTypes = EthInterpreter,
+            >,
+        >
+{
+}
+
+/// Wraps an EVM: its frames run in compiled code where there is some, and in its interpreter
+/// elsewhere. Takes the wrapped EVM's place, under revm's mainnet handler or another one.
+#[derive(Debug)]
+pub struct Tiered<EVM> {
+    evm: EVM,
+    /// Whether there is anything to do but to call the wrapped EVM.
+    active: bool,
+    trampoline: Option<EnterFn>,
+    watch: Watch,
+    resident: Resident,
+    shared: Tally,
+}
+
+/// The engine, and what is to be added to its counters when a transaction is over.
+#[derive(Debug)]
+struct Tally {
+    engine: Engine,
+    stats: Stats,
+}
+
+impl Tally {
+    fn flush(&mut self) {
+        self.engine.add_stats(&std::mem::take(&mut self.stats));
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// What the next frame run does.
+enum Plan {
+    /// What the wrapped EVM does.
+    Interpret,
+    /// Interpret and mark the blocks of the code in this entry.
+    Record(usize),
+    /// Run the program in this entry.
+    Run(usize),
+}
+
+impl<EVM> Tiered<EVM> {
+    /// Wraps any EVM. Interprets until it is [declared](Self::declare) what its instruction table
+    /// is.
+    pub fn new(evm: EVM, engine: Engine) -> Self {
+        let trampoline = engine.trampoline();
+        Self {
+            evm,
+            active: false,
+            trampoline,
+            watch: Watch::default(),
+            resident: Resident::default(),
+            shared: Tally { engine, stats: Stats::default() },
+        }
+    }
+
+    /// The wrapped EVM.
+    pub fn inner(&self) -> &EVM {
+        &self.evm
+    }
+
+    /// The wrapped EVM. Instructions and gas that are replaced in it are noticed when the next
+    /// transaction begins.
+    pub fn inner_mut(&mut self) -> &mut EVM {
+        &mut self.evm
+    }
+
+    /// The wrapped EVM, without kiln.
+    pub fn into_inner(self) -> EVM {
+        self.evm
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+}
+
+impl<EVM: EthEvm> Tiered<EVM> {
+    /// Declares what the wrapped EVM's instruction table is at this moment. What differs from it
+    /// later counts as replaced.
+    ///
+    /// A wrong declaration makes results wrong: compiled code has revm's own semantics for all
+    /// opcodes that are not named as replaced.
+    pub fn declare(mut self, declared: Declared) -> Self {
+        let (_, instructions, _, _) = self.evm.all();
+        self.watch.declare(instructions.instruction_table(), declared);
+        self.active = self.shared.engine.config().enabled && self.watch.knows();
+        self
+    }
+
+    /// Decides about the frame on top of the stack.
+    #[inline]
+    fn plan(&mut self) -> Plan {
+        let (_, instructions, _, frames) = self.evm.all_mut();
+        let frame = frames.get();
+        let bytecode = &frame.interpreter.bytecode;
+        // Initcode runs once.
+        let hash = match (&frame.data, bytecode.hash()) {
+            (FrameData::Call(_), Some(hash)) if !bytecode.is_empty() && bytecode.is_legacy() => {
+                hash
+            }
+            _ => return Plan::Interpret,
+        };
+        let begins = bytecode.pc() == 0;
+        let (table, gas) = (instructions.instruction_table(), instructions.gas_table());
+        let spec = frame.interpreter.runtime_flag.spec_id;
+        // Once a transaction is enough: nothing but a transaction's caller changes tables.
+        let look = begins && frame.depth == 0;
+        let Some(baked) = self.watch.baked(&self.shared.engine, table, gas, spec, look) else {
+            return Plan::Interpret;
+        };
+        self.shared.stats.lookups += 1;
+        let index = self.resident.find(&self.shared.engine, bytecode, hash, baked);
+        self.consult(index, begins)
+    }
+
+    #[inline]
+    fn consult(&mut self, index: usize, begins: bool) -> Plan {
+        let entry = self.resident.entry(index);
+        let Some(program) = &entry.program else { return self.advise(index, begins) };
+        if self.shared.engine.is_recording() {
+            return Plan::Record(index);
+        }
+        if begins && let Some(newer) = self.shared.engine.refresh(&entry.slot, program) {
+            entry.program = Some(newer);
+        }
+        self.shared.stats.hits += 1;
+        Plan::Run(index)
+    }
+
+    #[cold]
+    fn advise(&mut self, index: usize, begins: bool) -> Plan {
+        let entry = self.resident.entry(index);
+        match self.shared.engine.advise(&entry.slot, begins) {
+            Advice::Run(program) => {
+                entry.program = Some(program);
+                self.shared.stats.hits += 1;
+                Plan::Run(index)
+            }
+            Advice::Record => Plan::Record(index),
+            Advice::Interpret => {
+                self.shared.stats.interpreted_frames += 1;
+                Plan::Interpret
+            }
+        }
+    }
+
+    /// Runs the frame on top of the stack as planned.
+    fn run(
+        &mut self,
+        plan: Plan,
+    ) -> Result<FrameInitOrResult<EthFrame<EthInterpreter>>, ContextDbError<EVM::Context>> {
+        let (context, instructions, _, frames) = self.evm.all_mut();
+        let frame = frames.get();
+        let tables = Tables {
+            instructions: instructions.instruction_table(),
+            gas: instructions.gas_table(),
+        };
+        let (interpreter, stats) = (&mut frame.interpreter, &mut self.shared.stats);
+        let action = match plan {
+            Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
+            Plan::Record(index) => {
+                let seen = self.shared.engine.seen(&self.resident.entry(index).slot);
+                frame::record(interpreter, context, tables, seen, stats)
+            }
+            Plan::Run(index) => {
+                let entry = self.resident.entry(index);
+                let Some(program) = &entry.program else { unreachable!("planned to run") };
+                let seen = entry.slot.seen();
+                let compiled = Compiled { program, trampoline: self.trampoline, seen };
+                frame::run(interpreter, context, tables, &compiled, stats)
+            }
+        };
+        frame.process_next_action(context, action).inspect(|next| {
+            if next.is_result() {
+                frame.set_finished(true);
+            }
+        })
+    }
+}
+
+impl<EVM> Tiered<EVM>
+where
+    EVM: EthEvm<Instructions = EthInstructions<EthInterpreter, <EVM as EvmTr>::Context>>,
+{
+    /// Wraps a mainnet EVM. Installs a fresh mainnet instruction table for the fork of its
+    /// configuration, and takes what is replaced in it later for replaced.
+    pub fn mainnet(mut evm: EVM, engine: Engine) -> Self {
+        let (context, instructions) = evm.ctx_instructions();
+        let spec = context.cfg().spec().into();
+        *instructions = EthInstructions::new_mainnet_with_spec(spec);
+        Self::new(evm, engine).declare(Declared::Mainnet)
+    }
+}
+
+impl<EVM: EthEvm> EvmTr for Tiered<EVM> {
+    type Context = EVM::Context;
+    type Instructions = EVM::Instructions;
+    type Precompiles = EVM::Precompiles;
+    type Frame = EVM::Frame;
+
+    #[inline]
+    fn all(
+        &self,
+    ) -> (&Self::Context, &Self::Instructions, &Self::Precompiles, &FrameStack<Self::Frame>) {
+        self.evm.all()
+    }
+
+    #[inline]
+    fn all_mut(
+        &mut self,
+    ) -> (
+        &mut Self::Context,
+        &mut Self::Instructions,
+        &mut Self::Precompiles,
+        &mut FrameStack<Self::Frame>,
+    ) {
+        self.evm.all_mut()
+    }
+
+    #[inline]
+    fn frame_init(
+        &mut self,
+        frame_input: FrameInit,
+    ) -> Result<FrameInitResult<'_, Self::Frame>, ContextDbError<Self::Context>> {
+        self.evm.frame_init(frame_input)
+    }
+
+    #[inline]
+    fn frame_run(
+        &mut self,
+    ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
+        if !self.active {
+            return self.evm.frame_run();
+        }
+        match self.plan() {
+            Plan::Interpret => self.evm.frame_run(),
+            plan => self.run(plan),
+        }
+    }
+
+    #[inline]
+    fn frame_return_result(
+        &mut self,
+        result: <Self::Frame as FrameTr>::FrameResult,
+    ) -> Result<Option<FrameResult>, ContextDbError<Self::Context>> {
+        let returned = self.evm.frame_return_result(result);
+        if self.active && matches!(returned, Ok(Some(_)) | Err(_)) {
+            self.shared.flush();
+        }
+        returned
+    }
+}
+
+impl<EVM> ExecuteEvm for Tiered<EVM>
+where
+    EVM: EthEvm<Context: ContextTr<Journal: JournalTr<State = EvmState>> + ContextSetters>,
+{
+    type ExecutionResult = ExecutionResult<HaltReason>;
+    type State = EvmState;
+    type Error = EVMError<<<EVM::Context as ContextTr>::Db as Database>::Error, InvalidTransaction>;
+    type Tx = <EVM::Context as ContextTr>::Tx;
+    type Block = <EVM::Context as ContextTr>::Block;
+
+    fn set_block(&mut self, block: Self::Block) {
+        self.ctx_mut().set_block(block);
+    }
+
+    fn transact_one(&mut self, tx: Self::Tx) -> Result<Self::ExecutionResult, Self::Error> {
+        self.ctx_mut().set_tx(tx);
+        MainnetHandler::default().run(self)
+    }
+
+    fn finalize(&mut self) -> Self::State {
+        self.ctx_mut().journal_mut().finalize()
+    }
+
+    fn replay(&mut self) -> Result<ResultAndState<HaltReason>, Self::Error> {
+        let result = MainnetHandler::default().run(self);
+        // Cleared on an error, too.
+        let state = self.finalize();
+        result.map(|result| ResultAndState::new(result, state))
+    }
+}
+
+impl<EVM> ExecuteCommitEvm for Tiered<EVM>
+where
+    EVM: EthEvm<
+        Context: ContextTr<Journal: JournalTr<State = EvmState>, Db: DatabaseCommit>
+                     + ContextSetters,
+    >,
+{
+    fn commit(&mut self, state: Self::State) {
+        self.ctx_mut().db_mut().commit(state);
+    }
+}
+
+impl<EVM> SystemCallEvm for Tiered<EVM>
+where
+    EVM: EthEvm<
+        Context: ContextTr<Journal: JournalTr<State = EvmState>, Tx: SystemCallTx> + ContextSetters,
+    >,
+{
+    fn system_call_one_with_caller(
+        &mut self,
+        caller: Address,
+        system_contract_address: Address,
+        data: Bytes,
+    ) -> Result<Self::ExecutionResult, Self::Error> {
+        self.ctx_mut().set_tx(SystemCallTx::new_system_tx_with_caller(
+            caller,
+            system_contract_address,
+            data,
+        ));
+        MainnetHandler::default().run_system_call(self)
+    }
+}
+
+impl<EVM> SystemCallCommitEvm for Tiered<EVM>
+where
+    EVM: EthEvm<
+        Context: ContextTr<
+            Journal: JournalTr<State = EvmState>,
+            Db: DatabaseCommit,
+            Tx: SystemCallTx,
+        > + ContextSetters,
+    >,
+{
+    fn system_call_with_caller_commit(
+        &mut self,
+        caller: Address,
+        system_contract_address: Address,
+        data: Bytes,
+    ) -> Result<Self::ExecutionResult, Self::Error> {
+        let output = self.system_call_with_caller(caller, system_contract_address, data)?;
+        self.commit(output.state);
+        Ok(output.result)
+    }
+}
+
+/// With an inspector the wrapped EVM's interpreter runs, so that every step is seen.
+impl<EVM: EthEvm + InspectorEvmTr> InspectorEvmTr for Tiered<EVM> {
+    type Inspector = EVM::Inspector;
+
+    fn all_inspector(
+        &self,
+    ) -> (
+        &Self::Context,
+        &Self::Instructions,
+        &Self::Precompiles,
+        &FrameStack<Self::Frame>,
+        &Self::Inspector,
+    ) {
+        self.evm.all_inspector()
+    }
+
+    fn all_mut_inspector(
+        &mut self,
+    ) -> (
+        &mut Self::Context,
+        &mut Self::Instructions,
+        &mut Self::Precompiles,
+        &mut FrameStack<Self::Frame>,
+        &mut Self::Inspector,
+    ) {
+        self.evm.all_mut_inspector()
+    }
+
+    fn inspect_frame_init(
+        &mut self,
+        frame_init: FrameInit,
+    ) -> Result<FrameInitResult<'_, Self::Frame>, ContextDbError<Self::Context>> {
+        self.evm.inspect_frame_init(frame_init)
+    }
+
+    fn inspect_frame_run(
+        &mut self,
+    ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
+        self.evm.inspect_frame_run()
+    }
+}
+
+impl<EVM> InspectEvm for Tiered<EVM>
+where
+    EVM: EthEvm<
+            Context: ContextTr<Journal: JournalTr<State = EvmState> + JournalExt> + ContextSetters,
+        > + InspectorEvmTr<Inspector: Inspector<<EVM as EvmTr>::Context, EthInterpreter>>,
+{
+    type Inspector = EVM::Inspector;
+
+    fn set_inspector(&mut self, inspector: Self::Inspector) {
+        *self.evm.inspector() = inspector;
+    }
+
+    fn inspect_one_tx(&mut self, tx: Self::Tx) -> Result<Self::ExecutionResult, Self::Error> {
+        self.ctx_mut().set_tx(tx);
+        MainnetHandler::default().inspect_run(self)
+    }
+}
+
+impl<EVM> InspectCommitEvm for Tiered<EVM> where
+    EVM: EthEvm<
+            Context: ContextTr<
+                Journal: JournalTr<State = EvmState> + JournalExt,
+                Db: DatabaseCommit,
+            > + ContextSetters,
+        > + InspectorEvmTr<Inspector: Inspector<<EVM as EvmTr>::Context, EthInterpreter>>
+{
+}
+
+impl<EVM> InspectSystemCallEvm for Tiered<EVM>
+where
+    EVM: EthEvm<
+            Context: ContextTr<
+                Journal: JournalTr<State = EvmState> + JournalExt,
+                Tx: SystemCallTx,
+            > + ContextSetters,
+        > + InspectorEvmTr<Inspector: Inspector<<EVM as EvmTr>::Context, EthInterpreter>>,
+{
+    fn inspect_one_system_call_with_caller(
+        &mut self,
+        caller: Address,
+        system_contract_address: Address,
+        data: Bytes,
+    ) -> Result<Self::ExecutionResult, Self::Error> {
+        self.ctx_mut().set_tx(SystemCallTx::new_system_tx_with_caller(
+            caller,
+            system_contract_address,
+            data,
+        ));
+        MainnetHandler::default().inspect_run_system_call(self)
+    }
+}

@@ -1,0 +1,353 @@
+//! The frame loop: one run of a frame, in compiled code where there is some and in revm's
+//! interpreter elsewhere.
+//!
+//! **Owns** the [`Context`] of a frame run, and what happens at each exit.
+//!
+//! **Callers guarantee** that the program was compiled for the frame's bytecode, fork, gas table and
+//! instruction table.
+//!
+//! **Never** differs from [`Interp::run_plain`] in its result. Keeps nothing from one frame run to
+//! the next: a suspended frame is an ordinary revm frame.
+
+use crate::{
+    canonical::{materialise, refresh, stack_is_usable},
+    helpers::{FrameRun, Helpers, Interp},
+    program::Program,
+    slot::Seen,
+    stats::Stats,
+};
+use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, Word};
+use revm::{
+    interpreter::{
+        GasTable, Host, InstructionResult, InstructionTable, InterpreterAction,
+        interpreter::EthInterpreter,
+        interpreter_types::{Jumps, LoopControl},
+    },
+    primitives::{Bytes, hints_util::cold_path},
+};
+use std::panic::resume_unwind;
+
+/// The EVM's tables.
+pub(crate) struct Tables<'a, H> {
+    pub(crate) instructions: &'a InstructionTable<EthInterpreter, H>,
+    pub(crate) gas: &'a GasTable,
+}
+
+impl<H> Clone for Tables<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H> Copy for Tables<'_, H> {}
+
+/// What a frame run uses of the engine.
+pub(crate) struct Compiled<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) trampoline: Option<EnterFn>,
+    /// Where blocks that were interpreted are marked, if anyone wants to know.
+    pub(crate) seen: Option<&'a Seen>,
+}
+
+/// What the frame loop does next.
+enum Next {
+    /// Compiled code may be entered at the current pc.
+    Enter,
+    /// The interpreter runs at least one instruction.
+    Interpret,
+    /// The frame run is over.
+    Done(InterpreterAction),
+}
+
+/// Runs a frame until it ends or suspends, as `run_plain` would.
+pub(crate) fn run<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    compiled: &Compiled<'_>,
+    stats: &mut Stats,
+) -> InterpreterAction {
+    let code = interpreter.bytecode.bytecode_ptr();
+    let interpreter: *mut Interp = interpreter;
+    let mut run = FrameRun {
+        interpreter,
+        host,
+        table: tables.instructions,
+        exits: compiled.program.exits(),
+        halt: InstructionResult::Stop,
+        panic: None,
+    };
+    // SAFETY: derived from the exclusive reference above, which is not used any more.
+    let mut cx = context::<H>(unsafe { &mut *interpreter }, compiled.program);
+    // From here on only through this pointer, which helpers share.
+    let run: *mut FrameRun<'_, H> = &raw mut run;
+    cx.runtime = run.cast();
+    loop {
+        // SAFETY: compiled code is not running, so nothing else refers to the interpreter or host.
+        let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
+        // A replaced instruction may have put anything in place of these.
+        if !stack_is_usable(interp) || interp.bytecode.bytecode_ptr() != code {
+            cold_path();
+            return interp.run_plain(tables.instructions, tables.gas, host);
+        }
+        let entry = compiled.program.entries().get(interp.bytecode.pc());
+        let next = match entry {
+            None => Next::Interpret,
+            Some(entry) => {
+                stats.native_entries += 1;
+                // SAFETY: the entry is the program's; the rest was established above.
+                let leave = unsafe { enter(&raw mut cx, run, compiled, entry) };
+                // SAFETY: `leave` comes from the program that ran on this context.
+                unsafe { finish(&mut cx, &mut *run, leave, stats) }
+            }
+        };
+        match next {
+            Next::Enter => {}
+            Next::Done(action) => return action,
+            Next::Interpret => {
+                // SAFETY: as at the start of the loop.
+                let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
+                if let Some(action) = interpret(interp, host, tables, compiled, stats) {
+                    return action;
+                }
+            }
+        }
+    }
+}
+
+/// The fields that do not change during a frame run; [`refresh`] fills in the others.
+fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
+    let interpreter: *mut Interp = interpreter;
+    let entries = program.entries().raw();
+    // SAFETY: fields of the interpreter, which outlives the frame run. Raw, so that later uses of
+    // the interpreter do not end their validity.
+    let (address, caller, call_value) = unsafe {
+        let input = &raw const (*interpreter).input;
+        (
+            (&raw const (*input).target_address).cast(),
+            (&raw const (*input).caller_address).cast(),
+            (&raw const (*input).call_value).cast::<Word>(),
+        )
+    };
+    Context {
+        gas: 0,
+        stack_base: std::ptr::null_mut(),
+        stack_end: std::ptr::null_mut(),
+        mem_base: std::ptr::null_mut(),
+        mem_word_limit: 0,
+        mem_byte_limit: 0,
+        helpers: Helpers::<H>::table(),
+        entries: entries.as_ptr(),
+        entries_len: entries.len() as u64,
+        code_base: program.code_base(),
+        calldata: std::ptr::null(),
+        calldata_len: 0,
+        msize: 0,
+        returndata_len: 0,
+        address,
+        caller,
+        call_value,
+        outcome: Outcome::Bail,
+        halt: 0,
+        exits: program.exits(),
+        runtime: std::ptr::null_mut(),
+    }
+}
+
+/// Enters compiled code with the interpreter's canonical state.
+///
+/// # Safety
+/// `cx` and `run` are those of this frame run, the stack is usable, `entry` is the program's entry
+/// at the interpreter's pc.
+#[inline]
+unsafe fn enter<H: Host>(
+    cx: *mut Context,
+    run: *mut FrameRun<'_, H>,
+    compiled: &Compiled<'_>,
+    entry: u32,
+) -> Leave {
+    // SAFETY: the caller's; compiled code is not running yet.
+    let sp = unsafe {
+        let (cx, interpreter) = (&mut *cx, &mut *(*run).interpreter);
+        refresh(cx, interpreter);
+        cx.gas = interpreter.gas.remaining();
+        cx.outcome = Outcome::Bail;
+        cx.stack_base.add(interpreter.stack.len())
+    };
+    // SAFETY: the context is complete.
+    unsafe { compiled.program.enter(cx, sp, entry, compiled.trampoline) }
+}
+
+/// Does what is to be done where compiled code left.
+///
+/// # Safety
+/// `leave` is how the program of this frame run just came back, with `cx` its context.
+unsafe fn finish<H: Host>(
+    cx: &mut Context,
+    run: &mut FrameRun<'_, H>,
+    leave: Leave,
+    stats: &mut Stats,
+) -> Next {
+    // SAFETY: compiled code is not running.
+    let interpreter = unsafe { &mut *run.interpreter };
+    match cx.outcome {
+        Outcome::Bail => {}
+        Outcome::Canonical => {
+            stats.exits_canonical += 1;
+            return Next::Enter;
+        }
+        Outcome::Ended => {
+            stats.exits_ended += 1;
+            return Next::Done(end(interpreter, run.halt));
+        }
+        Outcome::Panicked => match run.panic.take() {
+            Some(payload) => resume_unwind(payload),
+            None => unreachable!("a panic without a payload"),
+        },
+    }
+    let exit = *run.exits.exit(ExitId(leave.exit as u32));
+    stats.count_exit(exit.kind);
+    let entry = leave.sp.wrapping_offset(-(exit.moved as isize));
+    match exit.kind {
+        ExitKind::Interpret | ExitKind::Resume => {
+            // SAFETY: the caller's.
+            unsafe { materialise(interpreter, run.exits, &exit, entry) };
+            interpreter.gas.set_remaining(cx.gas + exit.gas_back as u64);
+            if exit.kind == ExitKind::Resume { Next::Enter } else { Next::Interpret }
+        }
+        ExitKind::Stop => {
+            charge_last(cx, interpreter, &exit);
+            Next::Done(end(interpreter, InstructionResult::Stop))
+        }
+        ExitKind::Return | ExitKind::Revert => {
+            // SAFETY: the caller's.
+            let (offset, len) = unsafe { top_two(run, &exit, entry) };
+            charge_last(cx, interpreter, &exit);
+            // SAFETY: compiled code is not running.
+            let host = unsafe { &mut *run.host };
+            Next::Done(return_output(cx, interpreter, host, exit.kind, offset, len))
+        }
+    }
+}
+
+/// The state behind the instruction that ends the frame. Nothing looks at the words that remain on
+/// the stack of a frame that is over.
+fn charge_last(cx: &Context, interpreter: &mut Interp, exit: &Exit) {
+    interpreter.gas.set_remaining(cx.gas + exit.rest as u64);
+    if (exit.pc.0 as usize) < interpreter.bytecode.bytes_ref().len() {
+        interpreter.bytecode.absolute_jump(exit.pc.0 as usize);
+        interpreter.bytecode.relative_jump(1);
+    }
+}
+
+/// The two words on top of the stack at an exit.
+///
+/// # Safety
+/// As [`materialise`].
+unsafe fn top_two<H>(run: &FrameRun<'_, H>, exit: &Exit, entry: *mut Word) -> (Word, Word) {
+    let fixups = run.exits.fixups(exit);
+    let word = |below: i16| {
+        let slot = kiln_abi::Slot(exit.height - below);
+        let source = fixups.iter().find(|fixup| fixup.slot == slot).map(|fixup| fixup.source);
+        match source.unwrap_or(kiln_abi::Source::Slot(slot)) {
+            // SAFETY: the caller's.
+            kiln_abi::Source::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
+            kiln_abi::Source::Const(index) => run.exits.pool[index as usize],
+        }
+    };
+    (word(1), word(2))
+}
+
+/// What revm's `return_inner` does behind the pops.
+fn return_output<H: Host>(
+    cx: &Context,
+    interpreter: &mut Interp,
+    host: &mut H,
+    kind: ExitKind,
+    offset: Word,
+    len: Word,
+) -> InterpreterAction {
+    let result = match kind {
+        ExitKind::Revert => InstructionResult::Revert,
+        _ => InstructionResult::Return,
+    };
+    let output = match output(cx, interpreter, host, offset, len) {
+        Ok(output) => output,
+        Err(halt) => return end(interpreter, halt),
+    };
+    let gas = interpreter.gas;
+    interpreter.bytecode.set_action(InterpreterAction::new_return(result, output, gas));
+    interpreter.take_next_action()
+}
+
+fn output<H: Host>(
+    cx: &Context,
+    interpreter: &mut Interp,
+    host: &mut H,
+    offset: Word,
+    len: Word,
+) -> Result<Bytes, InstructionResult> {
+    let to_usize = |word: Word| {
+        let value = word.as_u64().and_then(|value| usize::try_from(value).ok());
+        value.ok_or(InstructionResult::InvalidOperandOOG)
+    };
+    let len = to_usize(len)?;
+    if len == 0 {
+        return Ok(Bytes::new());
+    }
+    let offset = to_usize(offset)?;
+    let covered = cx.mem_byte_limit as usize;
+    if len > covered || offset > covered - len {
+        interpreter.resize_memory(host.gas_params(), offset, len)?;
+    }
+    Ok(interpreter.memory.slice_len(offset, len).to_vec().into())
+}
+
+/// The end of `run_plain`.
+#[inline(never)]
+fn end(interpreter: &mut Interp, halt: InstructionResult) -> InterpreterAction {
+    if interpreter.bytecode.action().is_none() {
+        interpreter.halt(halt);
+    }
+    interpreter.take_next_action()
+}
+
+/// Interprets at least one instruction, and on up to the next entry. Answers the action if the
+/// frame run is over.
+fn interpret<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    compiled: &Compiled<'_>,
+    stats: &mut Stats,
+) -> Option<InterpreterAction> {
+    loop {
+        if let Some(seen) = compiled.seen {
+            seen.mark(interpreter.bytecode.pc());
+        }
+        stats.interpreted_instructions += 1;
+        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
+            return Some(end(interpreter, halt));
+        }
+        if compiled.program.entries().get(interpreter.bytecode.pc()).is_some() {
+            return None;
+        }
+    }
+}
+
+/// Runs a frame in the interpreter and marks the blocks it comes through.
+pub(crate) fn record<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    seen: &Seen,
+    stats: &mut Stats,
+) -> InterpreterAction {
+    loop {
+        seen.mark(interpreter.bytecode.pc());
+        stats.recorded_instructions += 1;
+        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
+            return end(interpreter, halt);
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Executable memory.
+//!
+//! **Owns** the code arena: segments of anonymous files, each mapped twice, once writable and once
+//! executable, and the free list over them. The only place that changes page protections, and the
+//! only one that frees code ([`CodeBlock`]'s `Drop`).
+//!
+//! **Callers guarantee** that no thread runs the code of a block when it is dropped.
+//!
+//! **Never** maps a page writable and executable at once, or patches code after it was placed.
+
+use std::{
+    collections::BTreeMap,
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use thiserror::Error;
+
+/// Bytes of a segment. Sparse: pages are only backed once code is placed on them.
+const SEGMENT_BYTES: usize = 64 << 20;
+/// Blocks begin at cache lines, and constant pools in them at least at words.
+const ALIGNMENT: usize = 64;
+
+/// Why code could not be placed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MemoryError {
+    /// The budget for code is used up.
+    #[error("{wanted} bytes of code do not fit: {used} of {max} bytes are in use")]
+    Full {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes in use.
+        used: usize,
+        /// The budget.
+        max: usize,
+    },
+    /// The operating system refused.
+    #[error("mapping executable memory: {0}")]
+    Os(String),
+    /// No dual mapping on this platform.
+    #[error("executable memory is not supported on this platform")]
+    Unsupported,
+}
+
+/// An arena of executable memory. Clones share it.
+#[derive(Clone, Debug)]
+pub struct CodeMemory(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes_max: usize,
+    bytes_used: AtomicUsize,
+    segments: Mutex<Vec<Arc<Segment>>>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    map: map::DualMap,
+    free: Mutex<FreeList>,
+}
+
+/// Code that was placed; returns its bytes to the arena when dropped.
+#[derive(Debug)]
+pub struct CodeBlock {
+    segment: Arc<Segment>,
+    shared: Arc<Shared>,
+    offset: usize,
+    len: usize,
+    reserved: usize,
+}
+
+impl CodeMemory {
+    /// An empty arena that hands out at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(Shared {
+            bytes_max,
+            bytes_used: AtomicUsize::new(0),
+            segments: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// Bytes in use, rounded up to whole blocks.
+    pub fn bytes_used(&self) -> usize {
+        self.0.bytes_used.load(Ordering::Relaxed)
+    }
+
+    /// Copies `code` into the arena.
+    ///
+    /// # Errors
+    /// If the budget is used up or the operating system gives no more memory.
+    pub fn place(&self, code: &[u8]) -> Result<CodeBlock, MemoryError> {
+        let reserved = code.len().max(1).next_multiple_of(ALIGNMENT);
+        self.charge(reserved)?;
+        match self.reserve(reserved) {
+            Ok((segment, offset)) => {
+                // SAFETY: `reserve` took `reserved >= code.len()` bytes at `offset` off the free
+                // list of the segment, so nobody else reads or writes them.
+                unsafe { segment.map.write(offset, code) };
+                Ok(CodeBlock { segment, shared: self.0.clone(), offset, len: code.len(), reserved })
+            }
+            Err(error) => {
+                self.0.bytes_used.fetch_sub(reserved, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), MemoryError> {
+        let shared = &self.0;
+        // Relaxed: a counter; the free lists are ordered by their locks.
+        shared
+            .bytes_used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= shared.bytes_max)
+            })
+            .map(drop)
+            .map_err(|used| MemoryError::Full { wanted: bytes, used, max: shared.bytes_max })
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<(Arc<Segment>, usize), MemoryError> {
+        let mut segments = self.0.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        for segment in segments.iter() {
+            if let Some(offset) = segment.free_list(|free| free.take(bytes)) {
+                return Ok((segment.clone(), offset));
+            }
+        }
+        let len = bytes.max(SEGMENT_BYTES).next_multiple_of(SEGMENT_BYTES);
+        let mut free = FreeList::new(len);
+        let offset = free.take(bytes).ok_or(MemoryError::Unsupported)?;
+        let segment = Arc::new(Segment { map: map::DualMap::new(len)?, free: Mutex::new(free) });
+        segments.push(segment.clone());
+        Ok((segment, offset))
+    }
+}
+
+impl Segment {
+    fn free_list<R>(&self, act: impl FnOnce(&mut FreeList) -> R) -> R {
+        act(&mut self.free.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl CodeBlock {
+    /// The first byte of the executable view.
+    #[inline]
+    pub fn ptr(&self) -> NonNull<u8> {
+        self.segment.map.executable(self.offset)
+    }
+
+    /// Bytes of code.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no code.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Drop for CodeBlock {
+    fn drop(&mut self) {
+        self.segment.free_list(|free| free.give(self.offset, self.reserved));
+        self.shared.bytes_used.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
+}
+
+/// Free ranges of a segment, by offset; neighbours are always merged.
+#[derive(Debug)]
+struct FreeList {
+    ranges: BTreeMap<usize, usize>,
+}
+
+impl FreeList {
+    fn new(len: usize) -> Self {
+        Self { ranges: BTreeMap::from([(0, len)]) }
+    }
+
+    /// First fit.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let (&offset, &len) = self.ranges.iter().find(|&(_, &len)| len >= bytes)?;
+        self.ranges.remove(&offset);
+        if len > bytes {
+            self.ranges.insert(offset + bytes, len - bytes);
+        }
+        Some(offset)
+    }
+
+    fn give(&mut self, mut offset: usize, mut bytes: usize) {
+        if let Some((&before, &len)) = self.ranges.range(..offset).next_back() {
+            assert!(before + len <= offset, "code freed twice");
+            if before + len == offset {
+                self.ranges.remove(&before);
+                (offset, bytes) = (before, len + bytes);
+            }
+        }
+        if let Some((&after, &len)) = self.ranges.range(offset + bytes..).next()
+            && after == offset + bytes
+        {
+            self.ranges.remove(&after);
+            bytes += len;
+        }
+        self.ranges.insert(offset, bytes);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+mod map {
+    use super::MemoryError;
+    use rustix::{
+        fs::{MemfdFlags, ftruncate, memfd_create},
+        io::Errno,
+        mm::{MapFlags, ProtFlags, mmap, munmap},
+    };
+    use std::{ffi::c_void, os::fd::OwnedFd, ptr::NonNull};
+
+    /// Two views of the same pages.
+    #[derive(Debug)]
+    pub(super) struct DualMap {
+        writable: View,
+        executable: View,
+    }
+
+    #[derive(Debug)]
+    struct View {
+        start: NonNull<c_void>,
+        len: usize,
+    }
+
+    // SAFETY: a view is an address range that stays mapped until it is dropped; all access to its
+    // bytes goes through `write`, whose callers own the range they write.
+    unsafe impl Send for View {}
+    // SAFETY: as above.
+    unsafe impl Sync for View {}
+
+    impl DualMap {
+        pub(super) fn new(len: usize) -> Result<Self, MemoryError> {
+            let os = |error: Errno| MemoryError::Os(error.to_string());
+            let file = file().map_err(os)?;
+            ftruncate(&file, len as u64).map_err(os)?;
+            let view = |prot| View::new(&file, len, prot).map_err(os);
+            Ok(Self {
+                writable: view(ProtFlags::READ | ProtFlags::WRITE)?,
+                executable: view(ProtFlags::READ | ProtFlags::EXEC)?,
+            })
+        }
+
+        /// # Safety
+        /// Nobody else reads or writes the `code.len()` bytes at `offset` meanwhile.
+        pub(super) unsafe fn write(&self, offset: usize, code: &[u8]) {
+            assert!(offset <= self.writable.len && code.len() <= self.writable.len - offset);
+            let start = self.writable.start.as_ptr().cast::<u8>();
+            // SAFETY: in bounds by the assertion; exclusive by the caller.
+            unsafe { start.add(offset).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        }
+
+        #[inline]
+        pub(super) fn executable(&self, offset: usize) -> NonNull<u8> {
+            debug_assert!(offset < self.executable.len);
+            // SAFETY: blocks lie within the mapping: their offsets come from its free list.
+            unsafe { self.executable.start.cast::<u8>().add(offset) }
+        }
+    }
+
+    /// Kernels before 6.3 do not know `MFD_EXEC`; later ones may want it said.
+    fn file() -> Result<OwnedFd, Errno> {
+        memfd_create("kiln-code", MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
+            .or_else(|_| memfd_create("kiln-code", MemfdFlags::CLOEXEC))
+    }
+
+    impl View {
+        fn new(file: &OwnedFd, len: usize, prot: ProtFlags) -> Result<Self, Errno> {
+            // SAFETY: a new mapping at an address of the kernel's choice.
+            let start =
+                unsafe { mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, file, 0) }?;
+            NonNull::new(start).map(|start| Self { start, len }).ok_or(Errno::NOMEM)
+        }
+    }
+
+    impl Drop for View {
+        fn drop(&mut self) {
+            // SAFETY: the mapping was made by `new` and is dropped once. An error can only mean
+            // that it is gone already.
+            let _ = unsafe { munmap(self.start.as_ptr(), self.len) };
+        }
+    }
+}
+
+#[cfg(any(not(target_os = "linux"), miri))]
+mod map {
+    use super::MemoryError;
+    use std::ptr::NonNull;
+
+    /// Not available here.
+    #[derive(Debug)]
+    pub(super) struct DualMap(std::convert::Infallible);
+
+    impl DualMap {
+        pub(super) fn new(_len: usize) -> Result<Self, MemoryError> {
+            Err(MemoryError::Unsupported)
+        }
+
+        /// # Safety
+        /// None: there is no value of this type.
+        pub(super) unsafe fn write(&self, _offset: usize, _code: &[u8]) {
+            match self.0 {}
+        }
+
+        pub(super) fn executable(&self, _offset: usize) -> NonNull<u8> {
+            match self.0 {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ranges_are_reused_and_merged() {
+        let mut free = FreeList::new(1024);
+        let offsets: Vec<_> = (0..4).map(|_| free.take(256)).collect();
+        assert_eq!(offsets, [Some(0), Some(256), Some(512), Some(768)]);
+        assert_eq!(free.take(1), None);
+        free.give(256, 256);
+        free.give(768, 256);
+        assert_eq!(free.take(512), None, "free, but in two pieces");
+        free.give(512, 256);
+        assert_eq!(free.ranges, BTreeMap::from([(256, 768)]));
+        assert_eq!(free.take(100), Some(256));
+        free.give(0, 256);
+        free.give(256, 100);
+        assert_eq!(free.ranges, BTreeMap::from([(0, 1024)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "code freed twice")]
+    fn freeing_twice_is_noticed() {
+        let mut free = FreeList::new(1024);
+        free.take(512);
+        free.give(0, 64);
+        free.give(32, 64);
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    mod mapped {
+        use super::*;
+
+        fn code(block: &CodeBlock) -> Vec<u8> {
+            // SAFETY: the executable view is readable for as long as the block lives.
+            unsafe { std::slice::from_raw_parts(block.ptr().as_ptr(), block.len()) }.to_vec()
+        }
+
+        #[test]
+        fn code_is_visible_in_the_executable_view() {
+            let memory = CodeMemory::new(1 << 20);
+            let blocks: Vec<_> =
+                (0..100u8).map(|i| memory.place(&vec![i; 1 + 7 * i as usize]).unwrap()).collect();
+            for (i, block) in blocks.iter().enumerate() {
+                assert_eq!(block.ptr().as_ptr() as usize % ALIGNMENT, 0);
+                assert_eq!(code(block), vec![i as u8; 1 + 7 * i]);
+            }
+        }
+
+        #[test]
+        fn dropped_blocks_are_placed_over() {
+            let memory = CodeMemory::new(1 << 20);
+            let first = memory.place(&[1; 64]).unwrap();
+            let second = memory.place(&[2; 64]).unwrap();
+            let third = memory.place(&[3; 64]).unwrap();
+            assert_eq!(memory.bytes_used(), 192);
+            let freed = second.ptr();
+            drop(second);
+            assert_ne!(memory.place(&[4; 65]).unwrap().ptr(), freed, "does not fit the hole");
+            let fourth = memory.place(&[4; 60]).unwrap();
+            assert_eq!(fourth.ptr(), freed);
+            assert_eq!(code(&fourth), [4; 60]);
+            assert_eq!((code(&first), code(&third)), (vec![1; 64], vec![3; 64]));
+            drop((first, third, fourth));
+            assert_eq!(memory.bytes_used(), 0);
+        }
+
+        #[test]
+        fn the_budget_holds() {
+            let memory = CodeMemory::new(256);
+            let block = memory.place(&[0; 200]).unwrap();
+            assert_eq!(
+                memory.place(&[0]).unwrap_err(),
+                MemoryError::Full { wanted: 64, used: 256, max: 256 }
+            );
+            drop(block);
+            assert!(memory.place(&[0]).is_ok());
+        }
+
+        #[test]
+        fn a_block_may_be_larger_than_a_segment() {
+            let memory = CodeMemory::new(usize::MAX);
+            let small = memory.place(&[1]).unwrap();
+            // Only the ends are touched by the copy of zeros: keep it just above one segment.
+            let large = memory.place(&vec![0; SEGMENT_BYTES + 1]).unwrap();
+            assert_eq!(large.len(), SEGMENT_BYTES + 1);
+            assert_eq!(code(&small), [1]);
+        }
+
+        #[test]
+        fn no_view_is_writable_and_executable() {
+            let memory = CodeMemory::new(1 << 20);
+            let block = memory.place(&[0xc3]).unwrap();
+            let address = block.ptr().as_ptr() as usize;
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let mut views = 0;
+            for line in maps.lines().filter(|line| line.contains("kiln-code")) {
+                let mut fields = line.split(' ');
+                let (range, protection) = (fields.next().unwrap(), fields.next().unwrap());
+                assert!(!(protection.contains('w') && protection.contains('x')), "{line}");
+                let (start, end) = range.split_once('-').unwrap();
+                let bound = |text| usize::from_str_radix(text, 16).unwrap();
+                if (bound(start)..bound(end)).contains(&address) {
+                    assert_eq!(protection, "r-xs");
+                    views += 1;
+                }
+            }
+            assert_eq!(views, 1);
+        }
+
+        #[test]
+        fn placed_code_runs() {
+            if cfg!(target_arch = "x86_64") {
+                let memory = CodeMemory::new(1 << 20);
+                // mov eax, 42; ret
+                let block = memory.place(&[0xb8, 42, 0, 0, 0, 0xc3]).unwrap();
+                // SAFETY: the block holds a function of this type for this CPU.
+                let answer = unsafe {
+                    std::mem::transmute::<*mut u8, extern "C" fn() -> u32>(block.ptr().as_ptr())
+                };
+                assert_eq!(answer(), 42);
+            }
+        }
+    }
+}
