@@ -7,6 +7,7 @@ mod output;
 mod progress;
 mod record;
 mod replay;
+mod run;
 mod statetest;
 mod tier;
 
@@ -32,6 +33,7 @@ enum Command {
     Replay(replay::Arguments),
     Statetest(statetest::Arguments),
     Record(record::Arguments),
+    Run(run::Arguments),
 }
 
 /// Whether the results were as expected.
@@ -70,6 +72,7 @@ fn run(command: Command, output: &mut Output) -> Result<Verdict, CliError> {
     match command {
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Statetest(arguments) => statetest::run(&arguments, output),
+        Command::Run(arguments) => run::run(&arguments, output),
         Command::Record(arguments) => record::run(&arguments, output),
     }
 }

@@ -1,0 +1,91 @@
+//! `kiln compile`.
+
+mod asm;
+mod cfg;
+mod stats;
+
+use super::{Verdict, code, error::CliError, output::Output, run::spec};
+use clap::{ValueEnum, builder::NonEmptyStringValueParser};
+use kiln_ir::{Blocks, Limits, OpcodeSet};
+use kiln_tier0::Library;
+use revm::{interpreter::instructions::gas_table_spec, primitives::hardfork::SpecId};
+
+/// Show what becomes of bytecode.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Bytecode as 0x hexadecimal, or a file that holds hexadecimal or raw bytes.
+    #[arg(value_name = "FILE|0xHEX", value_parser = NonEmptyStringValueParser::new())]
+    code: String,
+    /// The compiler.
+    #[arg(long, value_enum, default_value_t = Compiler::Tier0)]
+    tier: Compiler,
+    /// The fork.
+    #[arg(long, value_name = "FORK", default_value = "OSAKA", value_parser = spec)]
+    spec: SpecId,
+    /// What to show.
+    #[arg(long, value_enum, default_value_t = Emit::Stats)]
+    emit: Emit,
+    /// Show the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Compiler {
+    /// Machine code from stencils.
+    Tier0,
+}
+
+/// What to show of a compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// Sizes and times.
+    Stats,
+    /// The basic blocks of the bytecode, with where they go.
+    Cfg,
+    /// The block IR.
+    Ir,
+    /// The stencils that each block is made of.
+    Stencils,
+    /// The machine code, labelled with the blocks it is from.
+    Asm,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
+    if arguments.json && arguments.emit != Emit::Stats {
+        return Err(CliError::Usage("--json goes with --emit stats".to_owned()));
+    }
+    let Compiler::Tier0 = arguments.tier;
+    let code = code::read(&arguments.code)?;
+    let baked = kiln_ir::Config {
+        spec: arguments.spec,
+        gas: gas_table_spec(arguments.spec),
+        replaced: OpcodeSet::EMPTY,
+    };
+    let limits = Limits::default();
+    let refused = |error: kiln_ir::BuildError| CliError::Engine(error.to_string());
+    if arguments.emit == Emit::Stats {
+        stats::Figures::of(&code, &baked, &limits)?.print(arguments.json, output)?;
+        return Ok(Verdict::Same);
+    }
+    let blocks = Blocks::scan(&code, &baked, &limits).map_err(refused)?;
+    let module =
+        kiln_ir::build(&code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
+    match arguments.emit {
+        Emit::Stats => {}
+        Emit::Cfg => cfg::print(&code, &blocks, &module, output)?,
+        Emit::Ir => output.line(&module)?,
+        Emit::Stencils => stencils(&module, output)?,
+        Emit::Asm => {
+            let object = kiln_tier0::compile(&library()?, &module)
+                .map_err(|error| CliError::Engine(error.to_string()))?;
+            asm::print(&object, &module, output)?;
+        }
+    }
+    Ok(Verdict::Same)
+}
+
+fn library() -> Result<Library, CliError> {
+    Library::new().map_err(|error| CliError::Engine(error.to_string()))
+}

@@ -1,0 +1,124 @@
+//! `kiln run`.
+
+use super::{
+    Verdict, code,
+    error::CliError,
+    output::{Output, duration, grouped},
+    tier::{Compile, Runner, Tier},
+};
+use clap::builder::NonEmptyStringValueParser;
+use kiln::fixture::{DbAccount, FixtureDb, Prepared, parse_spec};
+use revm::{
+    bytecode::Bytecode,
+    context::{BlockEnv, CfgEnv, TxEnv},
+    context_interface::result::ExecutionResult,
+    primitives::{Address, B256Map, Bytes, TxKind, U256, address, hardfork::SpecId},
+    state::AccountInfo,
+};
+use std::{io, sync::Arc};
+
+/// Where the code is.
+const CONTRACT: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
+/// Who calls it.
+const CALLER: Address = address!("1111111111111111111111111111111111111111");
+
+/// Run bytecode in a transaction on an otherwise empty state.
+///
+/// Prints how it ended, gas, output and logs. A revert or a halt is a result like any other: the
+/// exit code is 0.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Bytecode as 0x hexadecimal, or a file that holds hexadecimal or raw bytes.
+    #[arg(value_name = "FILE|0xHEX", value_parser = NonEmptyStringValueParser::new())]
+    code: String,
+    /// Calldata.
+    #[arg(long, value_name = "0xHEX", default_value = "0x")]
+    calldata: String,
+    /// Gas limit of the transaction, its intrinsic gas included.
+    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    gas: u64,
+    /// Wei sent along.
+    #[arg(long, value_name = "WEI", default_value_t = U256::ZERO)]
+    value: U256,
+    /// The fork.
+    #[arg(long, value_name = "FORK", default_value = "OSAKA", value_parser = spec)]
+    spec: SpecId,
+    /// What runs the code.
+    #[arg(long, value_enum, default_value_t = Tier::Auto)]
+    tier: Tier,
+}
+
+/// Parses a fork's name for clap.
+pub(super) fn spec(name: &str) -> Result<SpecId, String> {
+    parse_spec(name).ok_or_else(|| {
+        let names = (0..=SpecId::NEXT as u8).filter_map(SpecId::try_from_u8);
+        let names: Vec<_> = names.map(|spec| format!("{spec:?}")).collect();
+        format!("no such fork; there are {}", names.join(", "))
+    })
+}
+
+pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
+    let digits = arguments.calldata.strip_prefix("0x").unwrap_or(&arguments.calldata);
+    let calldata = code::parse(digits)
+        .map_err(|error| CliError::Usage(format!("--calldata is not hexadecimal: {error}")))?;
+    let code = code::read(&arguments.code)?;
+    let prepared = prepare(arguments, code, calldata);
+    let runner = Runner::new(arguments.tier, Compile::All)?;
+    let (mut executed, _) = runner.run(&prepared);
+    let elapsed = executed.elapsed.as_nanos().try_into().unwrap_or(u64::MAX);
+    match executed.results.pop() {
+        Some(Ok(result)) => print(&result, output)?,
+        Some(Err(error)) => return Err(CliError::Usage(error.to_string())),
+        None => {}
+    }
+    output.line(format_args!("time:    {} ({})", duration(elapsed), arguments.tier))?;
+    Ok(Verdict::Same)
+}
+
+fn prepare(arguments: &Arguments, code: Bytes, calldata: Bytes) -> Prepared {
+    let mut cfg = CfgEnv::new_with_spec(arguments.spec);
+    cfg.tx_gas_limit_cap = Some(u64::MAX);
+    cfg.disable_balance_check = true;
+    let block = BlockEnv { gas_limit: u64::MAX, number: U256::ONE, ..BlockEnv::default() };
+    let tx = TxEnv {
+        caller: CALLER,
+        gas_limit: arguments.gas,
+        kind: TxKind::Call(CONTRACT),
+        value: arguments.value,
+        data: calldata,
+        ..TxEnv::default()
+    };
+    // Bytes that look like a delegation but are none are code like any other.
+    let bytecode =
+        Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code));
+    let code_hash = bytecode.hash_slow();
+    let contract = AccountInfo { nonce: 1, code_hash, code: None, ..AccountInfo::default() };
+    let caller = AccountInfo { balance: U256::MAX >> 1, ..AccountInfo::default() };
+    let account = |info| DbAccount { info, ..DbAccount::default() };
+    let db = FixtureDb {
+        accounts: [(CONTRACT, account(contract)), (CALLER, account(caller))].into_iter().collect(),
+        codes: Arc::new(B256Map::from_iter([(code_hash, bytecode)])),
+        ..FixtureDb::default()
+    };
+    Prepared { cfg, block, txs: vec![tx], db }
+}
+
+fn print(result: &ExecutionResult, output: &mut Output) -> io::Result<()> {
+    let outcome = match result {
+        ExecutionResult::Success { reason, .. } => format!("success ({reason:?})"),
+        ExecutionResult::Revert { .. } => "revert".to_owned(),
+        ExecutionResult::Halt { reason, .. } => format!("halt ({reason:?})"),
+    };
+    output.line(format_args!("result:  {outcome}"))?;
+    let refunded = result.gas().final_refunded();
+    let used = grouped(result.tx_gas_used());
+    output.line(format_args!("gas:     {used} used, {} refunded", grouped(refunded)))?;
+    let data = result.output().cloned().unwrap_or_default();
+    output.line(format_args!("output:  {data}"))?;
+    output.line(format_args!("logs:    {}", result.logs().len()))?;
+    for log in result.logs() {
+        output.line(format_args!("  {} {}", log.address, log.data.data))?;
+        log.data.topics().iter().try_for_each(|topic| output.line(format_args!("    {topic}")))?;
+    }
+    Ok(())
+}
