@@ -20,6 +20,8 @@ pub mod fold;
 mod module;
 mod opcode;
 mod parse;
+#[cfg(test)]
+mod sample;
 mod verify;
 
 pub use build::build;

@@ -162,7 +162,7 @@ fn word(token: &str) -> Option<Word> {
 }
 
 /// Operations without a parameter of their own.
-const PLAIN: [Op; 24] = [
+pub(crate) const PLAIN: [Op; 24] = [
     Op::Copy,
     Op::Add,
     Op::Sub,
@@ -422,3 +422,6 @@ impl Parser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -344,7 +344,7 @@ impl Checker<'_> {
 }
 
 /// Whether an operation writes a destination, and its operands.
-fn shape(op: Op) -> Result<(bool, usize), &'static str> {
+pub(crate) fn shape(op: Op) -> Result<(bool, usize), &'static str> {
     let wrong = Err("the helper has the shape of the operation");
     Ok(match op {
         Op::Copy

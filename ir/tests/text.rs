@@ -13,8 +13,7 @@ fn config(spec: SpecId) -> Config {
 
 fn check(code: &[u8], config: &Config) -> Module {
     let limits = Limits::default();
-    let mut blocks = Blocks::scan(code, config, &limits).expect("within the limits");
-    blocks.blocks.retain(|block| block.instructions != 0);
+    let blocks = Blocks::scan(code, config, &limits).expect("within the limits");
     let module = build(code, &blocks, config, &limits, &|_| true).expect("within the limits");
     if let Err(error) = verify(&module) {
         panic!("{error}\ncode {}\n{module}", hex(code));
