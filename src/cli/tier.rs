@@ -6,6 +6,14 @@ use kiln::{
     fixture::{Executed, FixtureDb, Prepared, execute, plain_evm},
     statetest::{self, Input},
 };
+use kiln_ir::OpcodeSet;
+use kiln_runtime::{Backend, Config, Engine, Stats, Tiered};
+use revm::{
+    ExecuteCommitEvm,
+    bytecode::Bytecode,
+    interpreter::instructions::gas_table_spec,
+    primitives::{B256, hardfork::SpecId},
+};
 use std::fmt;
 
 /// What runs bytecode.
@@ -41,69 +49,96 @@ impl fmt::Display for Tier {
     }
 }
 
-/// Counters of an engine that the command reports; all only ever grow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counters {
-    /// CPU time of compilation.
-    pub(crate) compile_cpu_ns: u64,
-    /// Programs compiled.
-    pub(crate) programs: u64,
-    /// Regions in them.
-    pub(crate) regions: u64,
-    /// Bytes of machine code.
-    pub(crate) code_bytes: u64,
-    /// Instructions that the interpreter ran.
-    pub(crate) interpreted_instructions: u64,
-}
+/// Frames of a code that the `auto` tier interprets, and records, before it compiles.
+const AUTO_WARM_FRAMES: u32 = 2;
 
 /// What runs bytecode, ready to be used from several threads.
 pub(crate) enum Runner {
     /// revm's interpreter.
     Plain,
+    /// An engine.
+    Tiered(Engine),
 }
 
 impl Runner {
-    pub(crate) fn new(tier: Tier, _compile: Compile) -> Result<Self, CliError> {
-        match tier {
-            Tier::Interpreter => Ok(Self::Plain),
-            tier => Err(CliError::Engine(format!("{tier} is not available"))),
-        }
+    pub(crate) fn new(tier: Tier, compile: Compile) -> Result<Self, CliError> {
+        let config = Config {
+            compile: match compile {
+                Compile::All => kiln_runtime::Compile::All,
+                Compile::Seen => kiln_runtime::Compile::Seen,
+            },
+            ..Config::default()
+        };
+        let config = match tier {
+            Tier::Interpreter => return Ok(Self::Plain),
+            Tier::Tier0 => config,
+            Tier::Evaluator => Config { backend: Backend::Evaluator, ..config },
+            Tier::Auto => Config {
+                compile: kiln_runtime::Compile::Seen,
+                warm_frames: AUTO_WARM_FRAMES,
+                ..config
+            },
+        };
+        Engine::new(config).map(Self::Tiered).map_err(|error| CliError::Engine(error.to_string()))
     }
 
     /// Runs a fixture once, from a fresh state.
     pub(crate) fn run(&self, prepared: &Prepared) -> (Executed, FixtureDb) {
         match self {
             Self::Plain => interpret(prepared),
+            Self::Tiered(engine) => {
+                let mut evm = Tiered::mainnet(plain_evm(prepared), engine.clone());
+                let executed = execute(&mut evm, &prepared.txs);
+                (executed, evm.into_inner().ctx.journaled_state.database)
+            }
         }
     }
 
-    /// Makes the engine as warm as it gets: after a recording run it compiles what that saw. Gives
-    /// the result of a run that was made for it.
-    pub(crate) fn warm_up(&self, _prepared: &Prepared) -> Option<(Executed, FixtureDb)> {
-        match self {
-            Self::Plain => None,
+    /// Makes the engine as warm as it gets, by a run: one that compiles, or one that is recorded and
+    /// then compiled. Gives what came of that run.
+    pub(crate) fn warm_up(&self, prepared: &Prepared, tier: Tier) -> Option<(Executed, FixtureDb)> {
+        let Self::Tiered(engine) = self else { return None };
+        let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
+        engine.set_recording(records);
+        let round = self.run(prepared);
+        engine.set_recording(false);
+        if records {
+            engine.compile_recorded();
         }
+        Some(round)
     }
 
     /// Executes a state test's transaction.
     pub(crate) fn state_test(&self, input: Input<'_>) -> statetest::Outcome {
         match self {
             Self::Plain => statetest::plain(input),
+            Self::Tiered(engine) => {
+                let evm = statetest::plain_evm(input.db, input.cfg, input.block);
+                Tiered::mainnet(evm, engine.clone()).transact_commit(input.tx)
+            }
         }
     }
 
-    /// All counters of the engine, in words.
-    pub(crate) fn stats(&self) -> String {
+    /// What the engine did so far.
+    pub(crate) fn stats(&self) -> Stats {
         match self {
-            Self::Plain => "no engine".to_owned(),
+            Self::Plain => Stats::default(),
+            Self::Tiered(engine) => engine.stats(),
         }
     }
 
-    pub(crate) fn counters(&self) -> Counters {
+    /// Whether the engine has a program for a code, or can make one.
+    pub(crate) fn compiles(&self, bytecode: &Bytecode, hash: B256, spec: SpecId) -> bool {
         match self {
-            Self::Plain => Counters::default(),
+            Self::Plain => false,
+            Self::Tiered(engine) => engine.compile(bytecode, hash, &mainnet(spec)).is_ok(),
         }
     }
+}
+
+/// What is baked into code for an EVM with mainnet's instruction table.
+pub(crate) fn mainnet(spec: SpecId) -> kiln_ir::Config {
+    kiln_ir::Config { spec, gas: gas_table_spec(spec), replaced: OpcodeSet::EMPTY }
 }
 
 /// Runs a fixture once on plain revm, from a fresh state.

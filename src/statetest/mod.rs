@@ -17,4 +17,7 @@ mod runner;
 pub use error::{StateTestError, VariantError};
 pub use golden::{Golden, GoldenResult, describe};
 pub use roots::{logs_root, state_root};
-pub use runner::{Failure, Input, Options, Outcome, Report, StateTestDb, find, plain, run};
+pub use runner::{
+    Failure, Input, Options, Outcome, Report, StateTestDb, StateTestEvm, find, plain, plain_evm,
+    run,
+};

@@ -3,10 +3,11 @@
 use super::{Golden, StateTestError, VariantError, logs_root, state_root};
 use crate::fixture::{self, FixtureError};
 use revm::{
-    Context, ExecuteCommitEvm, MainBuilder, MainContext,
+    Context, ExecuteCommitEvm, MainBuilder, MainContext, MainnetEvm,
     context::{BlockEnv, CfgEnv, TxEnv},
     context_interface::result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
     database::{CacheState, EmptyDB, State, bal::EvmDatabaseError},
+    handler::MainnetContext,
     primitives::{U256, hardfork::SpecId},
 };
 use revm_statetest_types::{SpecName, Test, TestSuite, TestUnit};
@@ -22,6 +23,8 @@ use std::{
 
 /// The database that a variant runs on.
 pub type StateTestDb = State<EmptyDB>;
+/// Plain revm over it.
+pub type StateTestEvm<'db> = MainnetEvm<MainnetContext<&'db mut StateTestDb>>;
 /// What became of a variant's transaction.
 pub type Outcome =
     Result<ExecutionResult<HaltReason>, EVMError<EvmDatabaseError<Infallible>, InvalidTransaction>>;
@@ -39,14 +42,14 @@ pub struct Input<'a> {
     pub tx: TxEnv,
 }
 
+/// Plain revm for a variant.
+pub fn plain_evm(db: &mut StateTestDb, cfg: CfgEnv, block: BlockEnv) -> StateTestEvm<'_> {
+    Context::mainnet().with_db(db).with_cfg(cfg).with_block(block).build_mainnet()
+}
+
 /// Executes a variant with revm's interpreter.
 pub fn plain(input: Input<'_>) -> Outcome {
-    let mut evm = Context::mainnet()
-        .with_db(input.db)
-        .with_cfg(input.cfg)
-        .with_block(input.block)
-        .build_mainnet();
-    evm.transact_commit(input.tx)
+    plain_evm(input.db, input.cfg, input.block).transact_commit(input.tx)
 }
 
 /// What to run and how.

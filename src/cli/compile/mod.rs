@@ -4,11 +4,11 @@ mod asm;
 mod cfg;
 mod stats;
 
-use super::{Verdict, code, error::CliError, output::Output, run::spec};
+use super::{Verdict, code, error::CliError, output::Output, run::spec, tier::mainnet};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kiln_ir::{Blocks, Limits, OpcodeSet};
+use kiln_ir::{Blocks, Limits};
 use kiln_tier0::Library;
-use revm::{interpreter::instructions::gas_table_spec, primitives::hardfork::SpecId};
+use revm::primitives::hardfork::SpecId;
 
 /// Show what becomes of bytecode.
 #[derive(Debug, clap::Args)]
@@ -58,11 +58,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     }
     let Compiler::Tier0 = arguments.tier;
     let code = code::read(&arguments.code)?;
-    let baked = kiln_ir::Config {
-        spec: arguments.spec,
-        gas: gas_table_spec(arguments.spec),
-        replaced: OpcodeSet::EMPTY,
-    };
+    let baked = mainnet(arguments.spec);
     let limits = Limits::default();
     let refused = |error: kiln_ir::BuildError| CliError::Engine(error.to_string());
     if arguments.emit == Emit::Stats {

@@ -4,7 +4,7 @@ use super::{
     super::{error::CliError, output::Output},
     cfg,
 };
-use kiln::{Config, Engine};
+use kiln_runtime::{Config, Engine};
 use kiln_ir::{Blocks, Limits};
 use revm::{bytecode::Bytecode, primitives::Bytes};
 use serde::Serialize;
@@ -78,7 +78,7 @@ fn engine_stats(
     code: &Bytes,
     baked: &kiln_ir::Config,
     limits: &Limits,
-) -> Result<kiln::Stats, CliError> {
+) -> Result<kiln_runtime::Stats, CliError> {
     let engine = Engine::new(Config { limits: *limits, ..Config::default() })
         .map_err(|error| CliError::Engine(error.to_string()))?;
     if code.is_empty() {

@@ -3,14 +3,15 @@
 use super::{
     super::{
         error::CliError,
-        tier::{Compile, Counters, Runner, Tier, interpret},
+        tier::{Compile, Runner, Tier, interpret},
     },
     report::Row,
 };
 use kiln::fixture::{
     Executed, FixtureDb, FixtureError, Loaded, Prepared, check, count_steps, warm_up_kzg,
 };
-use revm::primitives::hardfork::SpecId;
+use kiln_runtime::Stats;
+use revm::primitives::{B256, hardfork::SpecId};
 use std::sync::Once;
 
 /// What to run.
@@ -33,10 +34,10 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
     let runner = Runner::new(plan.tier, plan.compile)?;
     let mut times = Times::new(loaded, &prepared, plan.tier);
 
-    if let Some(round) = runner.warm_up(&prepared) {
+    if let Some(round) = runner.warm_up(&prepared, plan.tier) {
         times.check(plan.tier, &round)?;
     }
-    let before = runner.counters();
+    let before = runner.stats();
     for round in 0..plan.rounds {
         // Whoever goes second finds the caches warm; so they take turns.
         let first = round.is_multiple_of(2);
@@ -48,8 +49,9 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
             times.interpreter_round()?;
         }
     }
-    let share = native_share(&prepared, plan, &before, &runner.counters());
-    Ok((times.row(share, &runner.counters()), runner.stats()))
+    let stats = runner.stats();
+    let share = native_share(&prepared, plan, &runner, &(stats - before));
+    Ok((times.row(share, &stats), format!("{stats:#?}")))
 }
 
 /// Does what is done once a process, or lazily, outside of any timing.
@@ -64,18 +66,24 @@ fn warm_up(prepared: &Prepared) {
 }
 
 /// Instructions of contracts in one round: how many ran in compiled code, of how many.
-fn native_share(
-    prepared: &Prepared,
-    plan: &Plan,
-    before: &Counters,
-    after: &Counters,
-) -> (u64, u64) {
-    let contract = count_steps(prepared).contract;
+fn native_share(prepared: &Prepared, plan: &Plan, runner: &Runner, delta: &Stats) -> (u64, u64) {
+    let steps = count_steps(prepared);
     if plan.tier == Tier::Interpreter {
-        return (0, contract);
+        return (0, steps.contract);
     }
-    let interpreted = after.interpreted_instructions - before.interpreted_instructions;
-    (contract.saturating_sub(interpreted / plan.rounds as u64), contract)
+    let interpreted =
+        (delta.interpreted_instructions + delta.recorded_instructions) / plan.rounds as u64;
+    // The engine does not count what the EVM's own loop runs: code that does not compile.
+    let compiles = |hash: &B256| match prepared.db.code(hash) {
+        Some(code) => runner.compiles(code, *hash, prepared.spec()),
+        // Deployed by one of the transactions: compiled like any other.
+        None => true,
+    };
+    let failed: u64 = match delta.interpreted_frames {
+        0 => 0,
+        _ => steps.by_code.iter().filter(|(hash, _)| !compiles(hash)).map(|(_, steps)| steps).sum(),
+    };
+    (steps.contract.saturating_sub(interpreted + failed), steps.contract)
 }
 
 /// The rounds of a fixture.
@@ -121,7 +129,7 @@ impl<'a> Times<'a> {
         Ok(())
     }
 
-    fn row(self, (native, contract): (u64, u64), counters: &Counters) -> Row {
+    fn row(self, (native, contract): (u64, u64), stats: &Stats) -> Row {
         let fixture = &self.loaded.fixture;
         let tier_ns = median(self.tier_ns);
         let interpreter_ns = match self.tier {
@@ -139,10 +147,10 @@ impl<'a> Times<'a> {
             tier_ns,
             ratio: if tier_ns == 0 { 0.0 } else { interpreter_ns as f64 / tier_ns as f64 },
             native_instruction_share: Row::share(native, contract),
-            compile_cpu_ns: counters.compile_cpu_ns,
-            programs: counters.programs,
-            regions: counters.regions,
-            code_bytes: counters.code_bytes,
+            compile_cpu_ns: stats.compile_cpu_ns,
+            programs: stats.programs,
+            regions: stats.regions,
+            code_bytes: stats.code_bytes,
             native_instructions: native,
             contract_instructions: contract,
         }
