@@ -2,6 +2,7 @@
 //! unreadable input.
 
 mod code;
+mod compile;
 mod error;
 mod output;
 mod progress;
@@ -32,6 +33,7 @@ struct Arguments {
 enum Command {
     Replay(replay::Arguments),
     Statetest(statetest::Arguments),
+    Compile(compile::Arguments),
     Record(record::Arguments),
     Run(run::Arguments),
 }
@@ -73,6 +75,7 @@ fn run(command: Command, output: &mut Output) -> Result<Verdict, CliError> {
         Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Statetest(arguments) => statetest::run(&arguments, output),
         Command::Run(arguments) => run::run(&arguments, output),
+        Command::Compile(arguments) => compile::run(&arguments, output),
         Command::Record(arguments) => record::run(&arguments, output),
     }
 }

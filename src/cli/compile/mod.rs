@@ -1,13 +1,11 @@
 //! `kiln compile`.
 
-mod asm;
 mod cfg;
 mod stats;
 
 use super::{Verdict, code, error::CliError, output::Output, run::spec, tier::mainnet};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use kiln_ir::{Blocks, Limits};
-use kiln_tier0::Library;
 use revm::primitives::hardfork::SpecId;
 
 /// Show what becomes of bytecode.
@@ -66,22 +64,14 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         return Ok(Verdict::Same);
     }
     let blocks = Blocks::scan(&code, &baked, &limits).map_err(refused)?;
-    let module =
-        kiln_ir::build(&code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
+    let module = kiln_ir::build(&code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
     match arguments.emit {
         Emit::Stats => {}
         Emit::Cfg => cfg::print(&code, &blocks, &module, output)?,
         Emit::Ir => output.line(&module)?,
-        Emit::Stencils => stencils(&module, output)?,
-        Emit::Asm => {
-            let object = kiln_tier0::compile(&library()?, &module)
-                .map_err(|error| CliError::Engine(error.to_string()))?;
-            asm::print(&object, &module, output)?;
+        Emit::Stencils | Emit::Asm => {
+            return Err(CliError::Engine("machine code is not available".to_owned()));
         }
     }
     Ok(Verdict::Same)
-}
-
-fn library() -> Result<Library, CliError> {
-    Library::new().map_err(|error| CliError::Engine(error.to_string()))
 }

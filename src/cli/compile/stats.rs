@@ -4,8 +4,8 @@ use super::{
     super::{error::CliError, output::Output},
     cfg,
 };
-use kiln_runtime::{Config, Engine};
 use kiln_ir::{Blocks, Limits};
+use kiln_runtime::{Config, Engine};
 use revm::{bytecode::Bytecode, primitives::Bytes};
 use serde::Serialize;
 use std::io;
