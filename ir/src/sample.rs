@@ -74,6 +74,7 @@ pub(crate) fn module(rng: &mut Rng) -> Module {
             grow: grow as i16,
             gas: 100,
             height: 0,
+            defined: 0,
         };
         sample.height = sample.a_height();
         sample.region(Pc(index * 100), &ops, regions);
@@ -89,6 +90,8 @@ struct Sample<'a> {
     grow: i16,
     gas: u32,
     height: i16,
+    /// By slot from 0 on, whether it holds a word.
+    defined: u32,
 }
 
 impl Sample<'_> {
@@ -101,6 +104,7 @@ impl Sample<'_> {
             let pc = Pc(pc.0 + self.rng.u32(..50));
             self.inst(op, pc, &mut memory);
         }
+        self.bring_home(pc);
         let insts_len = self.module.insts.len() as u32 - insts_start;
         let terminator = self.terminator(pc, regions);
         self.module.regions.push(Region {
@@ -126,13 +130,47 @@ impl Sample<'_> {
         Slot(self.rng.i16(-self.need..self.grow))
     }
 
+    fn is_defined(&self, slot: i16) -> bool {
+        slot < 0 || self.defined >> slot & 1 != 0
+    }
+
+    fn define(&mut self, slot: Slot) {
+        if slot.0 >= 0 {
+            self.defined |= 1 << slot.0;
+        }
+    }
+
+    /// A slot that holds a word.
+    fn source(&mut self) -> Slot {
+        let slot = self.slot();
+        if self.is_defined(slot.0) { slot } else { Slot(-1) }
+    }
+
+    /// Writes all words that the region leaves on the stack.
+    fn bring_home(&mut self, pc: Pc) {
+        for slot in 0..self.height {
+            if !self.is_defined(slot) {
+                self.module.insts.push(Inst {
+                    op: Op::Copy,
+                    checked: true,
+                    dst: Some(Slot(slot)),
+                    args: [Some(Operand::Slot(Slot(-1))), None, None],
+                    imm: 0,
+                    exit: None,
+                    pc,
+                });
+                self.define(Slot(slot));
+            }
+        }
+    }
+
     fn constant(&mut self) -> u32 {
         self.rng.u32(..self.module.exits.pool.len() as u32)
     }
 
     fn operand(&mut self) -> Operand {
         if self.rng.bool() {
-            Operand::Slot(self.slot())
+            Operand::Slot(self.source())
         } else {
             Operand::Const(ConstId(self.constant()))
         }
@@ -149,7 +187,7 @@ impl Sample<'_> {
         let rest = self.rng.u32(..=gas_back);
         let start = self.module.exits.fixups.len();
         for slot in -self.need..height.min(self.grow) {
-            if !untouched && self.rng.u8(..3) == 0 {
+            if !untouched && (self.rng.u8(..3) == 0 || !self.is_defined(slot)) {
                 let source = match self.operand() {
                     Operand::Slot(slot) => Source::Slot(slot),
                     Operand::Const(id) => Source::Const(id.0),
@@ -191,7 +229,12 @@ impl Sample<'_> {
             Op::Gas => self.rng.u32(..=self.gas),
             _ => 0,
         };
+        if let (Op::Instruction(_), Some(exit)) = (op, exit) {
+            let height = self.module.exits.exit(exit).height;
+            self.defined = (1_u32 << (height + 1).max(0)) - 1;
+        }
         let dst = has_dst.then(|| self.slot());
+        dst.into_iter().for_each(|dst| self.define(dst));
         self.module.insts.push(Inst { op, checked, dst, args, imm, exit, pc });
     }
 
@@ -233,7 +276,7 @@ impl Sample<'_> {
             },
             2 => {
                 let exit = self.exit(pc, ExitKind::Interpret, self.height, false);
-                Terminator::JumpDynamic { dest: self.slot(), exit }
+                Terminator::JumpDynamic { dest: self.source(), exit }
             }
             _ => {
                 use ExitKind::{Interpret, Return, Revert, Stop};

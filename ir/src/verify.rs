@@ -84,19 +84,18 @@ fn rule(holds: bool, rule: &'static str) -> Rule {
 pub fn verify(module: &Module) -> Result<(), VerifyError> {
     let at = |place| move |rule| VerifyError { place, rule };
     sizes(module).map_err(at(Place::Module))?;
-    let spans = exits(module)?;
+    let mut spans = exits(module)?;
     let mut insts_start = 0;
     let mut previous = None;
     for (index, region) in module.regions.iter().enumerate() {
-        let checker = Checker { module, spans: &spans, region };
+        let mut checker = Checker::new(module, &mut spans, region);
         let place = at(Place::Region { region: index, pc: region.pc });
         checker.header(previous, insts_start).map_err(place)?;
         insts_start += u64::from(region.insts_len);
         previous = Some(region.pc);
-        let mut memory = 0;
         for (inst_index, inst) in module.insts(region).iter().enumerate() {
             let place = at(Place::Inst { region: index, inst: inst_index, pc: inst.pc });
-            checker.inst(inst, &mut memory).map_err(place)?;
+            checker.inst(inst).map_err(place)?;
         }
         let place = at(Place::Terminator { region: index, pc: region.pc });
         checker.terminator().map_err(place)?;
@@ -113,11 +112,15 @@ fn sizes(module: &Module) -> Rule {
     rule(sizes.iter().all(|&size| u32::try_from(size).is_ok()), "sizes fit 32 bits")
 }
 
-/// The slots that the fixups of an exit name, lowest and highest; empty where `lo > hi`.
+/// What is known of an exit without its region.
 #[derive(Clone, Copy)]
 struct Span {
+    /// The lowest slot that its fixups name.
     lo: i16,
+    /// The highest; below `lo` if they name none.
     hi: i16,
+    /// Whether it was met: fixups are looked at once, which keeps the work linear.
+    used: bool,
 }
 
 /// Checks what can be said about exits without their regions.
@@ -149,14 +152,14 @@ fn fixups(
     stamp: u32,
     writer: &mut [u32],
 ) -> Result<Span, &'static str> {
-    let mut span = Span { lo: i16::MAX, hi: i16::MIN };
+    let mut span = Span { lo: i16::MAX, hi: i16::MIN, used: false };
     for fixup in module.exits.fixups(exit) {
         rule(fixup.slot.0 < exit.height, "a fixup writes a word that is on the stack at the exit")?;
         let last = &mut writer[fixup.slot.0 as u16 as usize];
         rule(*last != stamp, "a slot is written by one fixup")?;
         *last = stamp;
         let mut reach = |slot: Slot| {
-            span = Span { lo: span.lo.min(slot.0), hi: span.hi.max(slot.0) };
+            (span.lo, span.hi) = (span.lo.min(slot.0), span.hi.max(slot.0));
         };
         reach(fixup.slot);
         match fixup.source {
@@ -167,6 +170,39 @@ fn fixups(
         }
     }
     Ok(span)
+}
+
+/// A set of slots from 0 on; all slots below belong to it.
+#[derive(Clone, Copy, Default)]
+struct Slots([u64; STACK_LIMIT / 64]);
+
+impl Slots {
+    /// All slots below `end`.
+    fn below(end: i16) -> Self {
+        let end = usize::try_from(end).unwrap_or(0);
+        Self(core::array::from_fn(|limb| match end.saturating_sub(64 * limb) {
+            bits @ 0..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        }))
+    }
+
+    fn contains(&self, slot: i16) -> bool {
+        usize::try_from(slot).map_or(true, |slot| {
+            self.0.get(slot / 64).is_some_and(|limb| limb >> (slot % 64) & 1 != 0)
+        })
+    }
+
+    fn insert(&mut self, slot: i16) {
+        if let Ok(slot) = usize::try_from(slot)
+            && let Some(limb) = self.0.get_mut(slot / 64)
+        {
+            *limb |= 1 << (slot % 64);
+        }
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(limb, other)| limb & !other == 0)
+    }
 }
 
 /// What an exit is used for.
@@ -187,12 +223,20 @@ enum Use {
 /// A region being checked.
 struct Checker<'a> {
     module: &'a Module,
-    spans: &'a [Span],
+    spans: &'a mut [Span],
     region: &'a Region,
+    /// How far memory is known to reach.
+    memory: u64,
+    /// The slots from 0 on that hold a word.
+    defined: Slots,
 }
 
-impl Checker<'_> {
-    fn header(&self, previous: Option<Pc>, insts_start: u64) -> Rule {
+impl<'a> Checker<'a> {
+    fn new(module: &'a Module, spans: &'a mut [Span], region: &'a Region) -> Self {
+        Self { module, spans, region, memory: 0, defined: Slots::default() }
+    }
+
+    fn header(&mut self, previous: Option<Pc>, insts_start: u64) -> Rule {
         let region = self.region;
         rule(previous.is_none_or(|previous| previous < region.pc), "regions lie by ascending pc")?;
         rule(region.pc.0 <= self.module.code_len, "the pc is in the code")?;
@@ -223,7 +267,10 @@ impl Checker<'_> {
 
     fn operand(&self, operand: Operand) -> Rule {
         match operand {
-            Operand::Slot(slot) => self.slot(slot),
+            Operand::Slot(slot) => {
+                self.slot(slot)?;
+                rule(self.defined.contains(slot.0), "a slot is written before it is read")
+            }
             Operand::Const(id) => rule(self.constant(id).is_some(), "a constant is in the pool"),
         }
     }
@@ -232,12 +279,14 @@ impl Checker<'_> {
         self.module.exits.pool.get(id.0 as usize).copied()
     }
 
-    fn exit(&self, id: ExitId, used: Use) -> Rule {
+    fn exit(&mut self, id: ExitId, used: Use) -> Rule {
         use ExitKind::{Interpret, Resume, Return, Revert};
         let exit = self.module.exits.exits.get(id.0 as usize).ok_or("an exit is in the table")?;
         rule(exit.gas_back <= self.region.gas, "no more gas is given back than was charged")?;
         rule(self.is_height(exit.height), "the height at an exit is within the stack range")?;
-        let Span { lo, hi } = self.spans[id.0 as usize];
+        let Span { lo, hi, used: again } = self.spans[id.0 as usize];
+        self.spans[id.0 as usize].used = true;
+        rule(!again || exit.fixups_len == 0, "an exit with fixups is used in one place")?;
         let fits = lo > hi || self.is_slot(lo) && self.is_slot(hi);
         rule(fits, "a slot of a fixup is within the stack range")?;
         let is_moved = matches!(used, Use::Target | Use::Dynamic);
@@ -252,6 +301,7 @@ impl Checker<'_> {
             Use::End => true,
         };
         rule(kind, "the kind of an exit fits where it is used")?;
+        self.words_at(exit)?;
         match (used, exit.kind) {
             (Use::Entry, _) => {
                 let untouched = Exit { pc: self.region.pc, height: 0, gas_back: 0, ..*exit };
@@ -267,7 +317,7 @@ impl Checker<'_> {
         }
     }
 
-    fn inst(&self, inst: &Inst, memory: &mut u64) -> Rule {
+    fn inst(&mut self, inst: &Inst) -> Rule {
         let (has_dst, args) = shape(inst.op)?;
         rule(inst.dst.is_some() == has_dst, "a destination where the operation writes one")?;
         let present = (0..3).all(|index| inst.args[index].is_some() == (index < args));
@@ -280,12 +330,22 @@ impl Checker<'_> {
         let is_memory = matches!(inst.op, Op::Mload | Op::Mstore | Op::Mstore8);
         rule(is_memory || inst.checked, "only accesses to memory are unchecked")?;
         if is_memory || inst.op == Op::Calldataload {
-            self.access(inst, memory)?;
+            self.access(inst)?;
         }
         let leaves =
             is_memory && inst.checked || matches!(inst.op, Op::Guarded(_) | Op::Instruction(_));
         rule(inst.exit.is_some() == leaves, "an exit where the operation may leave")?;
-        inst.exit.map_or(Ok(()), |exit| self.exit(exit, Use::Inst(inst.pc)))
+        if let Some(exit) = inst.exit {
+            self.exit(exit, Use::Inst(inst.pc))?;
+            if let Op::Instruction(_) = inst.op {
+                // Words are in their own slots, one more than at the exit if it pushed one and
+                // popped none.
+                let height = self.module.exits.exit(exit).height;
+                self.defined = Slots::below(height.saturating_add(1));
+            }
+        }
+        inst.dst.into_iter().for_each(|dst| self.defined.insert(dst.0));
+        Ok(())
     }
 
     fn is_imm(&self, inst: &Inst) -> bool {
@@ -298,8 +358,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The offset of an access to memory or calldata. `memory` is how far memory is known to reach.
-    fn access(&self, inst: &Inst, memory: &mut u64) -> Rule {
+    /// The offset of an access to memory or calldata.
+    fn access(&mut self, inst: &Inst) -> Rule {
         let Some(Operand::Const(id)) = inst.args[0] else {
             return rule(inst.checked, "an access at an offset that is not constant is checked");
         };
@@ -310,13 +370,13 @@ impl Checker<'_> {
         if inst.op == Op::Calldataload {
             return Ok(());
         }
-        rule(inst.checked || end <= *memory, "an unchecked access lies within an earlier one")?;
+        rule(inst.checked || end <= self.memory, "an unchecked access lies within an earlier one")?;
         // Memory is a whole number of words.
-        *memory = (*memory).max(end.next_multiple_of(32));
+        self.memory = self.memory.max(end.next_multiple_of(32));
         Ok(())
     }
 
-    fn terminator(&self) -> Rule {
+    fn terminator(&mut self) -> Rule {
         match self.region.terminator {
             Terminator::Jump(target) => self.target(target),
             Terminator::Branch { a, b, taken, next, .. } => {
@@ -326,17 +386,44 @@ impl Checker<'_> {
                 self.target(next)
             }
             Terminator::JumpDynamic { dest, exit } => {
-                self.slot(dest)?;
+                self.operand(Operand::Slot(dest))?;
+                self.words_home()?;
                 self.exit(exit, Use::Dynamic)
             }
             Terminator::Exit(exit) => self.exit(exit, Use::End),
         }
     }
 
-    fn target(&self, target: Target) -> Rule {
+    /// Whether each word that is read behind an exit was written, or is by a fixup.
+    fn words_at(&self, exit: &Exit) -> Rule {
+        let mut words = self.defined;
+        for fixup in self.module.exits.fixups(exit) {
+            if let Source::Slot(slot) = fixup.source {
+                rule(self.defined.contains(slot.0), "a fixup reads a slot that was written")?;
+            }
+            words.insert(fixup.slot.0);
+        }
+        let all = match exit.kind {
+            ExitKind::Stop => true,
+            ExitKind::Return | ExitKind::Revert => {
+                (1..=2).all(|depth| words.contains(exit.height.saturating_sub(depth)))
+            }
+            ExitKind::Interpret | ExitKind::Resume => Slots::below(exit.height).is_within(&words),
+        };
+        rule(all, "all words are written at an exit")
+    }
+
+    /// Whether all words are in their own slots, as far as can be seen.
+    fn words_home(&self) -> Rule {
+        let all = Slots::below(self.region.height).is_within(&self.defined);
+        rule(all, "all words are written where a region ends")
+    }
+
+    fn target(&mut self, target: Target) -> Rule {
         match target {
             Target::Region(index) => {
-                rule((index as usize) < self.module.regions.len(), "a target is in the module")
+                rule((index as usize) < self.module.regions.len(), "a target is in the module")?;
+                self.words_home()
             }
             Target::Exit(exit) => self.exit(exit, Use::Target),
         }

@@ -168,7 +168,9 @@ fn terminators() {
     let slot = "a slot is within the stack range";
     ends(0, Terminator::Jump(Target::Region(3)), &r0("a target is in the module"));
     ends(0, Terminator::Jump(Target::Exit(ExitId(9))), &r0("an exit is in the table"));
-    ends(0, Terminator::Jump(Target::Exit(ExitId(1))), &r0(moved));
+    ends(0, Terminator::Jump(Target::Exit(ExitId(2))), &r0(moved));
+    let once = "an exit with fixups is used in one place";
+    ends(0, Terminator::Jump(Target::Exit(ExitId(1))), &r0(once));
     ends(0, Terminator::Exit(ExitId(4)), &r0(moved));
     ends(0, Terminator::JumpDynamic { dest: Slot(0), exit: ExitId(4) }, &r0(kind));
     ends(0, Terminator::JumpDynamic { dest: Slot(3), exit: ExitId(8) }, &r0(slot));
@@ -186,4 +188,59 @@ fn terminators() {
         "terminator of region r1 @20: RETURN and REVERT have two words on the stack",
     );
     refused(|m| m.exits.exits[4].kind = ExitKind::Return, &r0(kind));
+}
+
+#[test]
+fn words_are_written_before_they_are_read() {
+    let read = "a slot is written before it is read";
+    let at_exit = "all words are written at an exit";
+    refused(
+        |m| m.insts[0].args[0] = Some(Operand::Slot(Slot(0))),
+        &format!("region r0, instruction 0 @1: {read}"),
+    );
+    refused(
+        |m| m.exits.fixups[0].source = Source::Slot(Slot(2)),
+        "region r0, instruction 2 @5: a fixup reads a slot that was written",
+    );
+    refused(|m| m.exits.exits[1].height = 3, &format!("region r0, instruction 2 @5: {at_exit}"));
+    // No temporary outlives an instruction that the host runs.
+    refused(
+        |m| {
+            m.exits.fixups[2].slot = Slot(-1);
+            m.exits.exits[3].height = 0;
+            if let Terminator::Branch { a, .. } = &mut m.regions[0].terminator {
+                *a = Operand::Slot(Slot(2));
+            }
+        },
+        &format!("terminator of region r0 @0: {read}"),
+    );
+    refused(
+        |m| {
+            (m.regions[2].grow, m.regions[2].height) = (2, 2);
+            m.regions[2].terminator = Terminator::Jump(Target::Region(0));
+        },
+        "terminator of region r2 @30: all words are written where a region ends",
+    );
+    refused(
+        |m| {
+            m.regions[1].grow = 1;
+            m.exits.exits[6].height = 1;
+        },
+        &format!("terminator of region r1 @20: {at_exit}"),
+    );
+}
+
+#[test]
+fn sets_of_slots() {
+    for end in [-5, 0, 1, 63, 64, 65, 127, 128, 1023, 1024] {
+        let below = Slots::below(end);
+        for slot in -8..1024 {
+            assert_eq!(below.contains(slot), slot < end.max(0), "{slot} below {end}");
+        }
+        assert!(!below.contains(1024));
+        let mut more = below;
+        more.insert(end);
+        assert!(below.is_within(&more));
+        assert_eq!(more.is_within(&below), !(0..1024).contains(&end), "{end}");
+    }
 }
