@@ -135,7 +135,7 @@ mod tests {
         let mut table: Table = instruction_table();
         let mut gas = gas_table();
         let mut watch = Watch::default();
-        let mut look = |watch: &mut Watch, table: &Table, gas: &GasTable| {
+        let look = |watch: &mut Watch, table: &Table, gas: &GasTable| {
             watch.baked(&engine, table, gas, SpecId::CANCUN, true)
         };
         assert_eq!(look(&mut watch, &table, &gas), None, "nothing declared");
