@@ -336,7 +336,7 @@ fn cold_code_is_interpreted() {
 fn only_seen_blocks_are_compiled() {
     // Two paths, by whether there is calldata.
     let main = "36 6007 57 6001 5f 55 00 5b 6002 5f 55 00";
-    let main = &main.replace("36 6007", "36 600a").replace("5f 55 00 5b", "5f 55 00 00 00 5b");
+    let main = &main.replace("36 6007", "36 600b").replace("5f 55 00 5b", "5f 55 00 00 00 5b");
     for engine in fresh_engines(&Config { compile: Compile::Seen, ..Config::default() }) {
         let evm = context(SpecId::CANCUN, main, "").build_mainnet();
         let mut evm = Tiered::mainnet(evm, engine.clone());

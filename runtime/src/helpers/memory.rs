@@ -86,7 +86,7 @@ pub(super) unsafe extern "C" fn expand<H: Host>(
 ///
 /// # Safety
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the offset.
-pub(super) unsafe extern "C" fn calldataload<H: Host>(
+pub(super) unsafe extern "C" fn calldataload(
     cx: *mut Context,
     _exit: u64,
     p0: *mut Word,

@@ -75,7 +75,7 @@ impl<H: Host> Helpers<H> {
         shr: arith::shr,
         sar: arith::sar,
         clz: arith::clz,
-        calldataload: memory::calldataload::<H>,
+        calldataload: memory::calldataload,
         exp: arith::exp::<H>,
         keccak256: memory::keccak256::<H>,
         sload: state::sload::<H>,
