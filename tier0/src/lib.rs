@@ -1,1 +1,72 @@
-//! Placeholder.
+//! Tier 0: a copy-and-patch compiler.
+//!
+//! **Owns** the stencil [`Library`], which Cranelift authors once per process, and [`compile`], which
+//! turns block IR into a code object by copying and patching stencils.
+//!
+//! **Callers guarantee** that modules passed `kiln_ir::verify`; what does not is refused with a typed
+//! error or compiles to code that is as wrong as the module.
+//!
+//! **Never** sees bytecode, allocates executable memory, or runs what it made.
+#![forbid(unsafe_code)]
+
+mod carry;
+mod compile;
+mod isa;
+mod key;
+mod library;
+mod lower;
+mod operand;
+mod shape;
+mod stencil;
+mod stitch;
+mod thunk;
+mod verify;
+mod x86;
+
+pub use compile::compile;
+pub use library::Library;
+
+use thiserror::Error;
+
+/// Why there is no stencil library.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LibraryError {
+    /// There are no stencils for this target.
+    #[error("tier 0 supports x86-64 Linux only")]
+    Unsupported,
+    /// Cranelift refused a setting.
+    #[error("code generator settings: {0}")]
+    Settings(String),
+    /// Cranelift could not compile a stencil.
+    #[error("stencil {stencil} does not compile: {error}")]
+    Codegen {
+        /// The stencil.
+        stencil: String,
+        /// Cranelift's words.
+        error: String,
+    },
+    /// A stencil is not what the verifier accepts.
+    #[error("stencil {stencil} is refused at byte {at}: {what}")]
+    Refused {
+        /// The stencil.
+        stencil: String,
+        /// Offset in the code Cranelift made.
+        at: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Why a module was not compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompileError {
+    /// The module breaks a rule of the block IR.
+    #[error("malformed module: {0}")]
+    Malformed(&'static str),
+    /// A number does not fit its field, or the code object grows too large.
+    #[error("the module is too large")]
+    TooLarge,
+    /// There is no stencil for an operation.
+    #[error("there is no stencil for an operation")]
+    NoStencil,
+}

@@ -1,0 +1,332 @@
+//! Copy and patch.
+//!
+//! **Owns** the buffers a code object grows in, and the references between its parts: hot code, cold
+//! code, exit stubs, thunks, constants. **Callers guarantee** that fields are set before a stencil
+//! that uses them is emitted. **Never** decides which stencil is used.
+
+use crate::{
+    CompileError, Library,
+    key::Key,
+    library::PartRef,
+    operand::{FIELDS, Field},
+    shape::{Form, Refers},
+    stencil::{Symbol, THUNKS},
+    thunk,
+};
+use kiln_abi::{ExitId, Word};
+use kiln_ir::{ConstId, Module, Target};
+
+/// Native bytes of a code object, at most: all offsets stay far below 2^31.
+const CODE_BYTES_MAX: usize = 1 << 28;
+/// Alignment of the constants.
+const POOL_ALIGN: usize = 32;
+/// Stubs of a group all reach its end with a short jump.
+const STUBS_OF_GROUP: usize = 30;
+const NONE: u32 = u32::MAX;
+
+/// What an offset refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dest {
+    /// A region's entry.
+    Region(u32),
+    /// An exit's stub.
+    Exit(u32),
+    /// An entry of the constant pool.
+    Pool(u32),
+    /// A thunk.
+    Thunk(u8),
+    /// An offset in the hot code.
+    Hot(u32),
+    /// An offset in the cold code.
+    Cold(u32),
+}
+
+/// A 32-bit offset to be filled in.
+#[derive(Clone, Copy, Debug)]
+struct Fixup {
+    at: u32,
+    cold: bool,
+    to: Dest,
+}
+
+/// A stencil that was emitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emitted {
+    /// Which.
+    pub key: Key,
+    /// Where its hot part lies.
+    pub at: usize,
+    /// Bytes of its hot part.
+    pub hot: usize,
+    /// Bytes of its cold part.
+    pub cold: usize,
+}
+
+/// What a stencil's symbols stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symbols {
+    /// [`Symbol::Exit`].
+    pub exit: Option<ExitId>,
+    /// [`Symbol::Taken`].
+    pub taken: Option<Target>,
+    /// [`Symbol::Helper`]: a thunk's number.
+    pub helper: u8,
+    /// [`Symbol::PoolA`]: an index into the object's pool.
+    pub pool_a: u32,
+    /// [`Symbol::PoolB`]
+    pub pool_b: u32,
+}
+
+/// A code object in the making.
+pub(crate) struct Stitcher<'m> {
+    library: &'m Library,
+    module: &'m Module,
+    hot: Vec<u8>,
+    cold: Vec<u8>,
+    fixups: Vec<Fixup>,
+    /// The values of the fields.
+    pub values: [i64; FIELDS],
+    /// What the symbols stand for.
+    pub symbols: Symbols,
+    regions: Vec<u32>,
+    pool: Vec<Word>,
+    /// By constant, its place in the pool; behind them, the same with the bytes reversed.
+    pool_of: Vec<u32>,
+    exits: Vec<bool>,
+    thunks: [bool; THUNKS],
+    /// What was emitted, if someone wants to know.
+    pub trace: Option<Vec<Emitted>>,
+}
+
+impl<'m> Stitcher<'m> {
+    /// An empty code object: it begins with the way out, so that no region lies at offset 0.
+    pub(crate) fn new(library: &'m Library, module: &'m Module) -> Self {
+        let mut hot = Vec::with_capacity(64 + module.insts.len() * 48 + module.regions.len() * 64);
+        hot.extend(thunk::LEAVE);
+        Self {
+            library,
+            module,
+            hot,
+            cold: Vec::with_capacity(module.insts.len() * 4),
+            fixups: Vec::with_capacity(module.insts.len() / 2 + module.regions.len() * 3),
+            values: [0; FIELDS],
+            symbols: Symbols { exit: None, taken: None, helper: 0, pool_a: 0, pool_b: 0 },
+            regions: Vec::with_capacity(module.regions.len()),
+            pool: Vec::new(),
+            pool_of: vec![NONE; 2 * module.exits.pool.len()],
+            exits: vec![false; module.exits.exits.len()],
+            thunks: [false; THUNKS],
+            trace: None,
+        }
+    }
+
+    /// Begins the next region, and returns where.
+    pub(crate) fn begin_region(&mut self) -> Result<u32, CompileError> {
+        if self.hot.len() + self.cold.len() > CODE_BYTES_MAX {
+            return Err(CompileError::TooLarge);
+        }
+        self.regions.push(self.hot.len() as u32);
+        Ok(self.hot.len() as u32)
+    }
+
+    /// Copies and patches a stencil.
+    pub(crate) fn emit(&mut self, key: Key) -> Result<(), CompileError> {
+        let variant = self.library.variant(key, &self.values).ok_or(CompileError::NoStencil)?;
+        let hot = self.library.part(variant, 0);
+        let cold = self.library.part(variant, 1);
+        let at = self.hot.len();
+        let bases = [at as u32, self.cold.len() as u32];
+        copy(&mut self.hot, hot, &self.values);
+        self.refer(hot, bases, false)?;
+        if !cold.bytes.is_empty() {
+            copy(&mut self.cold, cold, &self.values);
+            self.refer(cold, bases, true)?;
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(Emitted { key, at, hot: hot.bytes.len(), cold: cold.bytes.len() });
+        }
+        Ok(())
+    }
+
+    /// Notes the references of a part that was copied to the end of its buffer.
+    fn refer(
+        &mut self, part: PartRef<'_>, bases: [u32; 2], cold: bool,
+    ) -> Result<(), CompileError> {
+        for reference in part.references {
+            let to = match reference.to {
+                Refers::Hot(offset) => Dest::Hot(bases[0] + u32::from(offset)),
+                Refers::Cold(offset) => Dest::Cold(bases[1] + u32::from(offset)),
+                Refers::Symbol(symbol) => self.resolve(symbol)?,
+            };
+            let at = bases[cold as usize] + u32::from(reference.at);
+            self.fixups.push(Fixup { at, cold, to });
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, symbol: Symbol) -> Result<Dest, CompileError> {
+        match symbol {
+            Symbol::Exit => {
+                let exit = self.symbols.exit.ok_or(CompileError::Malformed("an exit is missing"))?;
+                self.target(Target::Exit(exit))
+            }
+            Symbol::Taken => {
+                let taken = self.symbols.taken;
+                self.target(taken.ok_or(CompileError::Malformed("a target is missing"))?)
+            }
+            Symbol::PoolA => Ok(Dest::Pool(self.symbols.pool_a)),
+            Symbol::PoolB => Ok(Dest::Pool(self.symbols.pool_b)),
+            Symbol::Helper => Ok(self.thunk(self.symbols.helper)),
+            Symbol::Thunk(number) => Ok(self.thunk(number)),
+            Symbol::Next | Symbol::Back | Symbol::Wide => Err(CompileError::NoStencil),
+        }
+    }
+
+    fn thunk(&mut self, number: u8) -> Dest {
+        self.thunks[number as usize] = true;
+        Dest::Thunk(number)
+    }
+
+    fn target(&mut self, target: Target) -> Result<Dest, CompileError> {
+        match target {
+            Target::Region(region) if (region as usize) < self.module.regions.len() => {
+                Ok(Dest::Region(region))
+            }
+            Target::Region(_) => Err(CompileError::Malformed("no such region")),
+            Target::Exit(ExitId(exit)) => {
+                let used = self.exits.get_mut(exit as usize);
+                *used.ok_or(CompileError::Malformed("no such exit"))? = true;
+                Ok(Dest::Exit(exit))
+            }
+        }
+    }
+
+    /// `jmp target`
+    pub(crate) fn jump(&mut self, target: Target) -> Result<(), CompileError> {
+        let to = self.target(target)?;
+        self.hot.push(0xe9);
+        self.fixups.push(Fixup { at: self.hot.len() as u32, cold: false, to });
+        self.hot.extend([0; 4]);
+        Ok(())
+    }
+
+    /// The place of a constant in the object's pool, as it is or with its bytes reversed.
+    pub(crate) fn pooled(&mut self, id: ConstId, reversed: bool) -> Result<u32, CompileError> {
+        let value = self.constant(id)?;
+        let index = 2 * id.0 as usize + reversed as usize;
+        if self.pool_of[index] == NONE {
+            self.pool_of[index] = self.pool.len() as u32;
+            let [a, b, c, d] = value.0;
+            self.pool.push(if reversed { Word([d, c, b, a].map(u64::swap_bytes)) } else { value });
+        }
+        Ok(self.pool_of[index])
+    }
+
+    /// The value of a constant of the module.
+    pub(crate) fn constant(&self, id: ConstId) -> Result<Word, CompileError> {
+        let value = self.module.exits.pool.get(id.0 as usize);
+        value.copied().ok_or(CompileError::Malformed("no such constant"))
+    }
+
+    /// Puts the parts behind each other and fills in the offsets. Returns the text and the length of
+    /// its code.
+    pub(crate) fn finish(mut self) -> Result<(Vec<u8>, usize), CompileError> {
+        let mut text = std::mem::take(&mut self.hot);
+        let cold_start = text.len() as u32;
+        text.append(&mut self.cold);
+        let stubs = self.exit_stubs(&mut text);
+        let mut thunks = [0; THUNKS];
+        for number in 0..THUNKS {
+            if self.thunks[number] {
+                thunks[number] = text.len() as u32;
+                thunk::emit(&mut text, number as u8, 0);
+            }
+        }
+        let code_len = text.len();
+        if !self.pool.is_empty() {
+            text.resize(code_len.next_multiple_of(POOL_ALIGN), 0xcc);
+        }
+        let pool_start = text.len() as u32;
+        for word in &self.pool {
+            word.0.iter().for_each(|limb| text.extend(limb.to_le_bytes()));
+        }
+        if text.len() > 2 * CODE_BYTES_MAX {
+            return Err(CompileError::TooLarge);
+        }
+        for fixup in &self.fixups {
+            let at = fixup.at + if fixup.cold { cold_start } else { 0 };
+            let to = match fixup.to {
+                Dest::Region(region) => self.regions[region as usize],
+                Dest::Exit(exit) => stubs[exit as usize],
+                Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
+                Dest::Thunk(number) => thunks[number as usize],
+                Dest::Hot(offset) => offset,
+                Dest::Cold(offset) => cold_start + offset,
+            };
+            let offset = to.wrapping_sub(at + 4);
+            text[at as usize..at as usize + 4].copy_from_slice(&offset.to_le_bytes());
+        }
+        Ok((text, code_len))
+    }
+
+    /// Appends the stubs of the exits that are used; returns their offsets by exit. A stub is
+    /// `mov al, low; jmp end`, and the end of its group adds the group's lowest exit.
+    fn exit_stubs(&self, text: &mut Vec<u8>) -> Vec<u32> {
+        let mut stubs = vec![0; self.exits.len()];
+        let used: Vec<u32> =
+            (0..self.exits.len() as u32).filter(|&exit| self.exits[exit as usize]).collect();
+        let mut rest = &used[..];
+        while let Some(&base) = rest.first() {
+            let near = rest.iter().take(STUBS_OF_GROUP).take_while(|&&exit| exit - base < 256);
+            let (group, others) = rest.split_at(near.count());
+            rest = others;
+            for (i, &exit) in group.iter().enumerate() {
+                stubs[exit as usize] = text.len() as u32;
+                let behind = 4 * (group.len() - i - 1);
+                text.extend([0xb0, (exit - base) as u8, 0xeb, behind as u8]);
+            }
+            // The last stub falls through: its jump goes nowhere.
+            text.truncate(text.len() - 2);
+            for &exit in &group[..group.len() - 1] {
+                text[stubs[exit as usize] as usize + 3] -= 2;
+            }
+            // movzx eax, al; add eax, base; jmp leave
+            text.extend([0x0f, 0xb6, 0xc0, 0x05]);
+            text.extend(base.to_le_bytes());
+            text.push(0xe9);
+            let leave = -(text.len() as i32 + 4);
+            text.extend(leave.to_le_bytes());
+        }
+        stubs
+    }
+}
+
+/// Appends a part, with the fields' values.
+#[inline]
+fn copy(buffer: &mut Vec<u8>, part: PartRef<'_>, values: &[i64; FIELDS]) {
+    let start = buffer.len();
+    buffer.extend_from_slice(part.bytes);
+    let copied = &mut buffer[start..];
+    for patch in part.patches {
+        let value = values[patch.field as usize] + i64::from(patch.add);
+        let at = patch.at as usize;
+        match patch.form {
+            Form::Byte => copied[at] = value as u8,
+            Form::Long => copied[at..at + 4].copy_from_slice(&(value as i32).to_le_bytes()),
+            Form::Wide => copied[at..at + 8].copy_from_slice(&value.to_le_bytes()),
+        }
+    }
+}
+
+impl Stitcher<'_> {
+    /// Sets a field.
+    #[inline]
+    pub(crate) fn set(&mut self, field: Field, value: i64) {
+        self.values[field as usize] = value;
+    }
+
+    /// Bytes of hot code so far.
+    pub(crate) fn hot_len(&self) -> usize {
+        self.hot.len()
+    }
+}
