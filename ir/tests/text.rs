@@ -88,3 +88,20 @@ fn edges() {
     check(&[0x80].repeat(1_100), &config);
     check(&[0x9f, 0x89, 0xff], &config);
 }
+
+#[test]
+fn shipped_contracts() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../workloads/bytecode");
+    let mut contracts = 0;
+    for file in std::fs::read_dir(folder).expect("the shipped workloads") {
+        let path = file.expect("a folder entry").path();
+        let text = std::fs::read_to_string(&path).expect("bytecode in hexadecimal");
+        let digits = text.trim().trim_start_matches("0x");
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16);
+        let code: Result<Vec<u8>, _> = (0..digits.len()).step_by(2).map(byte).collect();
+        let module = check(&code.expect("hexadecimal"), &config(SpecId::OSAKA));
+        assert!(!module.insts.is_empty(), "{}", path.display());
+        contracts += 1;
+    }
+    assert_ne!(contracts, 0);
+}

@@ -28,6 +28,16 @@ fn the_sample_reads_as_it_is_written() {
 }
 
 #[test]
+fn the_documented_example_is_a_module() {
+    let (_, behind) = include_str!("../display.rs").split_once("//! ```text\n").expect("example");
+    let (example, _) = behind.split_once("//! ```").expect("its end");
+    let text: String = example.lines().map(|line| format!("{}\n", &line[4..])).collect();
+    let module = parse(&text).expect("of the grammar");
+    assert_eq!(verify(&module), Ok(()));
+    assert_eq!(module.to_string(), text);
+}
+
+#[test]
 fn random_modules_round_trip() {
     let mut rng = fastrand::Rng::with_seed(3);
     let mut seen = std::collections::HashSet::new();
