@@ -3,7 +3,6 @@
 //! **Owns** the order of the phases and their errors. **Callers guarantee** nothing: any bytecode
 //! is valid input. **Never** publishes: the engine does.
 
-use crate::tier0_stub::Library;
 use crate::{
     config::{self, Backend},
     memory::{CodeMemory, MemoryError},
@@ -12,6 +11,7 @@ use crate::{
 };
 use kiln_abi::Pc;
 use kiln_ir::{Blocks, BuildError};
+use kiln_tier0::Library;
 use revm::bytecode::Bytecode;
 use thiserror::Error;
 
@@ -39,7 +39,7 @@ pub enum CompileError {
     Build(#[from] BuildError),
     /// Tier 0 can not express it.
     #[error(transparent)]
-    Codegen(#[from] crate::tier0_stub::CompileError),
+    Codegen(#[from] kiln_tier0::CompileError),
     /// No room for the code.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -92,8 +92,7 @@ impl Compiler<'_> {
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
         let clock = Clock::start();
-        let object =
-            clock.time(&mut stats.codegen_ns, || crate::tier0_stub::compile(library, module))?;
+        let object = clock.time(&mut stats.codegen_ns, || kiln_tier0::compile(library, module))?;
         let code = clock.time(&mut stats.publish_ns, || self.memory.place(&object.text))?;
         Ok(Program::native(bytecode.clone(), module, code, object.entries, object.exits))
     }

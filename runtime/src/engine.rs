@@ -7,7 +7,6 @@
 //!
 //! **Never** runs code, and holds no lock while it compiles.
 
-use crate::tier0_stub::{Library, LibraryError};
 use crate::{
     compile::{CompileError, Compiler},
     config::{Backend, Compile, Config},
@@ -19,6 +18,7 @@ use crate::{
 use hashbrown::HashMap;
 use kiln_abi::{EnterFn, Pc};
 use kiln_ir::Blocks;
+use kiln_tier0::{Library, LibraryError};
 use revm::{bytecode::Bytecode, primitives::B256};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

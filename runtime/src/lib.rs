@@ -31,7 +31,6 @@ mod program;
 mod resident;
 mod slot;
 mod stats;
-mod tier0_stub;
 mod watch;
 
 pub use compile::CompileError;

@@ -15,7 +15,7 @@ use revm::{
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the key.
 pub(super) unsafe extern "C" fn sload<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    exit: u64,
     p0: *mut Word,
     p1: *const Word,
     _p2: *const Word,
@@ -24,7 +24,13 @@ pub(super) unsafe extern "C" fn sload<H: Host>(
     unsafe {
         let key = read(p1);
         guarded::<H>(cx, |scope| {
-            let value = load(scope, key)?;
+            let value = load(scope, key).inspect_err(|refusal| {
+                if let Refusal::Ended(_) = refusal {
+                    // A frame that ends here reports its gas, without what later ones would cost.
+                    let rest = u64::from(scope.exit(exit).rest);
+                    scope.interpreter.gas.set_remaining(scope.cx.gas + rest);
+                }
+            })?;
             write(p0, value);
             Ok(())
         })

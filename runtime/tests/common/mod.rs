@@ -37,7 +37,7 @@ pub(crate) fn fresh_engines(config: &Config) -> Vec<Engine> {
 }
 
 pub(crate) fn native() -> bool {
-    false && cfg!(all(target_arch = "x86_64", target_os = "linux")) && !cfg!(miri)
+    cfg!(all(target_arch = "x86_64", target_os = "linux")) && !cfg!(miri)
 }
 
 pub(crate) fn engine(config: Config) -> Engine {
