@@ -79,7 +79,14 @@ impl Runner {
                 ..config
             },
         };
-        Engine::new(config).map(Self::Tiered).map_err(|error| CliError::Engine(error.to_string()))
+        match Engine::new(config) {
+            Ok(engine) => Ok(Self::Tiered(engine)),
+            Err(error) if tier == Tier::Auto => {
+                tracing::warn!(%error, "everything is interpreted");
+                Ok(Self::Plain)
+            }
+            Err(error) => Err(CliError::Engine(error.to_string())),
+        }
     }
 
     /// Runs a fixture once, from a fresh state.

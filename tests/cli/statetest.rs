@@ -46,9 +46,9 @@ fn golden_results_are_compared() {
         )
     };
     let rows = [
-        row("ISTANBUL", 0, 41_790, "Success: Stop", "0x"),
-        row("CANCUN", 0, 43_890, "Success: Stop", "0x"),
-        row("CANCUN", 1, 21_248, "Halt: OutOfGas(Basic)", "0x"),
+        row("ISTANBUL", 0, 41_661, "Success: Stop", "0x"),
+        row("CANCUN", 0, 43_761, "Success: Stop", "0x"),
+        row("CANCUN", 1, 21_248, "Halt: OutOfGas(ReentrancySentry)", "0x"),
     ];
     let path = repository(ADD);
     let run = |text_of: &str| {
@@ -57,8 +57,10 @@ fn golden_results_are_compared() {
     };
     let all = rows.concat();
     run(&all).exits(0).prints(&["3 variants compared with golden results"]);
-    run(&all.replace("43890", "43891")).exits(1).prints(&["gas is 43890, golden is 43891"]);
-    run(&all.replace("(Basic)", "(Memory)")).exits(1).prints(&["result is Halt: OutOfGas(Basic)"]);
+    run(&all.replace("43761", "43762")).exits(1).prints(&["gas is 43761, golden is 43762"]);
+    run(&all.replace("(ReentrancySentry)", "(Memory)"))
+        .exits(1)
+        .prints(&["result is Halt: OutOfGas(ReentrancySentry)"]);
     run(&rows[..2].concat()).exits(1).prints(&["no golden result"]);
     run("[]\n").exits(2).complains(&["golden.jsonl", "line 1"]);
 }

@@ -8,11 +8,10 @@ use super::{
     report::Row,
 };
 use kiln::fixture::{
-    Executed, FixtureDb, FixtureError, Loaded, Prepared, check, count_steps, warm_up_kzg,
+    Executed, FixtureDb, FixtureError, Loaded, Prepared, StepCount, check, count_steps,
 };
 use kiln_runtime::Stats;
-use revm::primitives::{B256, hardfork::SpecId};
-use std::sync::Once;
+use revm::primitives::B256;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +29,9 @@ pub(super) struct Plan {
 /// Runs a fixture as planned, with an engine of its own; also the engine's counters in words.
 pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), CliError> {
     let prepared = Prepared::new(&loaded.fixture).map_err(|kind| kind.at(&loaded.path))?;
-    warm_up(&prepared);
+    // First, because it also does what is done once a process: the KZG precompile's set-up takes
+    // seconds.
+    let steps = count_steps(&prepared);
     let runner = Runner::new(plan.tier, plan.compile)?;
     let mut times = Times::new(loaded, &prepared, plan.tier);
 
@@ -50,24 +51,18 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
         }
     }
     let stats = runner.stats();
-    let share = native_share(&prepared, plan, &runner, &(stats - before));
+    let share = native_share(&prepared, plan, &runner, &steps, &(stats - before));
     Ok((times.row(share, &stats), format!("{stats:#?}")))
 }
 
-/// Does what is done once a process, or lazily, outside of any timing.
-fn warm_up(prepared: &Prepared) {
-    static KZG: Once = Once::new();
-    if prepared.spec().is_enabled_in(SpecId::CANCUN) {
-        KZG.call_once(warm_up_kzg);
-    }
-    prepared.db.codes.values().for_each(|code| {
-        code.hash_slow();
-    });
-}
-
 /// Instructions of contracts in one round: how many ran in compiled code, of how many.
-fn native_share(prepared: &Prepared, plan: &Plan, runner: &Runner, delta: &Stats) -> (u64, u64) {
-    let steps = count_steps(prepared);
+fn native_share(
+    prepared: &Prepared,
+    plan: &Plan,
+    runner: &Runner,
+    steps: &StepCount,
+    delta: &Stats,
+) -> (u64, u64) {
     if plan.tier == Tier::Interpreter {
         return (0, steps.contract);
     }
