@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What kiln costs and what it brings, measured in one process.
+//!
+//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`]) and the table of them.
+//!
+//! **Callers guarantee** a release build and a machine that does little else.
+//!
+//! **Never** decides whether a figure is good: it prints, people judge.
+
+mod compilation;
+mod error;
+mod report;
+mod startup;
+mod subject;
+mod transactions;
+
+pub use compilation::Compilation;
+pub use error::BenchError;
+pub use report::{Report, Row};
+pub use startup::Startup;
+pub use subject::{Subject, folder, subjects};
+pub use transactions::{Budget, Transactions};
+
+/// The median; 0 of nothing.
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,26 @@
+//! What can go wrong.
+
+use kiln::{EngineError, fixture::FixtureError};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why there is no figure.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// A fixture that can not be used.
+    #[error(transparent)]
+    Fixture(#[from] FixtureError),
+    /// No engine on this machine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A fixture that did not come out as expected: its time would mean nothing.
+    #[error("{}: {engine}: {mismatch}", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// What ran it.
+        engine: &'static str,
+        /// The first difference.
+        mismatch: String,
+    },
+}

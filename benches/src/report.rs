@@ -1,0 +1,120 @@
+//! The figures as a table, and as JSON.
+
+use crate::{Compilation, Startup, Transactions};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+/// The figures of a fixture.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// The fixture.
+    pub name: String,
+    /// What compiling its codes costs.
+    pub compilation: Compilation,
+    /// What its transactions cost.
+    pub transactions: Transactions,
+}
+
+/// All figures.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What an engine costs.
+    pub startup: Startup,
+    /// By fixture.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// The sum of all rows.
+    pub fn total(&self) -> Row {
+        let total = Row { name: "total".into(), ..Row::default() };
+        self.rows.iter().fold(total, |sum, row| Row {
+            compilation: sum.compilation.plus(row.compilation),
+            transactions: sum.transactions.plus(row.transactions),
+            name: sum.name,
+        })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let Startup { first_ns, median_ns, stencils, bytes } = self.startup;
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let (first, later) = (ms(first_ns), ms(median_ns));
+        let total = self.total();
+        let [analyse, lower, codegen, publish] =
+            total.compilation.phases_ns.map(|ns| total.compilation.per_instruction(ns));
+        format!(
+            "start-up: {first:.1} ms the first time, {later:.1} ms later; {stencils} stencils, \
+             {bytes} bytes\n{}\nns/inst by phase: analyse {analyse:.0}, lower {lower:.0}, \
+             codegen {codegen:.0}, publish {publish:.0}\nswitched off: {:+.2}% over plain revm",
+            self.table(&total),
+            total.transactions.off_cost() * 100.0,
+        )
+    }
+
+    fn table(&self, total: &Row) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header([
+            "fixture",
+            "insts",
+            "first ns/inst",
+            "ns/inst",
+            "bytes/inst",
+            "interpreter µs",
+            "tier0 µs",
+            "ratio",
+            "off",
+            "rounds",
+        ]);
+        for row in self.rows.iter().chain([total]) {
+            let (c, t) = (&row.compilation, &row.transactions);
+            let us = |ns: u64| format!("{:.2}", ns as f64 / 1e3);
+            table.add_row([
+                row.name.clone(),
+                c.instructions.to_string(),
+                format!("{:.0}", c.per_instruction(c.first_ns)),
+                format!("{:.0}", c.per_instruction(c.median_ns)),
+                format!("{:.1}", c.per_instruction(c.code_bytes)),
+                us(t.plain_ns),
+                us(t.tier0_ns),
+                format!("{:.2}x", t.ratio()),
+                format!("{:+.1}%", t.off_cost() * 100.0),
+                t.rounds.to_string(),
+            ]);
+        }
+        table.column_iter_mut().skip(1).for_each(|column| {
+            column.set_cell_alignment(CellAlignment::Right);
+        });
+        table
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let row = |row: &Row| {
+            let (c, t) = (&row.compilation, &row.transactions);
+            json!({
+                "name": row.name,
+                "instructions": c.instructions,
+                "compile_first_ns_per_instruction": c.per_instruction(c.first_ns),
+                "compile_ns_per_instruction": c.per_instruction(c.median_ns),
+                "code_bytes_per_instruction": c.per_instruction(c.code_bytes),
+                "interpreter_ns": t.plain_ns,
+                "tier0_ns": t.tier0_ns,
+                "ratio": t.ratio(),
+                "off_ns": t.off_ns,
+                "off_cost": t.off_cost(),
+                "rounds": t.rounds,
+            })
+        };
+        json!({
+            "startup": {
+                "first_ns": self.startup.first_ns,
+                "median_ns": self.startup.median_ns,
+                "stencils": self.startup.stencils,
+                "bytes": self.startup.bytes,
+            },
+            "fixtures": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "total": row(&self.total()),
+        })
+    }
+}
