@@ -1,11 +1,13 @@
 //! `kiln compile`.
 
+mod asm;
 mod cfg;
 mod stats;
 
 use super::{Verdict, code, error::CliError, output::Output, run::spec, tier::mainnet};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use kiln_ir::{Blocks, Limits};
+use kiln_tier0::Library;
 use revm::primitives::hardfork::SpecId;
 
 /// Show what becomes of bytecode.
@@ -69,9 +71,16 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         Emit::Stats => {}
         Emit::Cfg => cfg::print(&code, &blocks, &module, output)?,
         Emit::Ir => output.line(&module)?,
-        Emit::Stencils | Emit::Asm => {
-            return Err(CliError::Engine("machine code is not available".to_owned()));
+        Emit::Stencils => return Err(CliError::Engine("there is no listing yet".to_owned())),
+        Emit::Asm => {
+            let object = kiln_tier0::compile(&library()?, &module)
+                .map_err(|error| CliError::Engine(error.to_string()))?;
+            asm::print(&object, &module, output)?;
         }
     }
     Ok(Verdict::Same)
+}
+
+fn library() -> Result<Library, CliError> {
+    Library::new().map_err(|error| CliError::Engine(error.to_string()))
 }
