@@ -1,0 +1,239 @@
+//! The engines, and how a case is run on one.
+//!
+//! Owns the fixed environment of all cases (block, fees, chain) and what is recorded of a run.
+//! Callers reuse one [`Engines`] for many cases: the stencil library is generated once. A panic in
+//! an engine is a result like any other, so that a hunt goes on and reports it.
+
+use crate::case::{BENEFICIARY, Case, SENDER, TARGET};
+use crate::db::{Access, CaseDb};
+use crate::handler::{CaseContext, Trace, TraceHandler};
+use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Tiered};
+use revm::context::result::{ExecutionResult, HaltReason, Output};
+use revm::context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv};
+use revm::handler::{EthFrame, EvmTr, Handler};
+use revm::interpreter::interpreter::EthInterpreter;
+use revm::primitives::{B256, TxKind, U256, hardfork::SpecId};
+use revm::state::EvmState;
+use revm::{DatabaseCommit, MainBuilder};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What runs a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Plain revm: the oracle.
+    Interpreter,
+    /// kiln with the IR evaluator.
+    Evaluator,
+    /// kiln with tier 0, whole contracts.
+    Tier0All,
+    /// kiln with tier 0, the blocks that an earlier run saw; other blocks are interpreted.
+    Tier0Seen,
+    /// kiln with tier 0, where the first frames of a code are interpreted and later ones not.
+    Tier0Warm,
+}
+
+impl Kind {
+    /// All engines that are compared with the oracle.
+    pub const COMPARED: [Self; 4] =
+        [Self::Evaluator, Self::Tier0All, Self::Tier0Seen, Self::Tier0Warm];
+}
+
+/// What one transaction came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TxOutcome {
+    /// The result, or the error (its `Debug` form; `panic: ..` for a panic).
+    pub result: Result<ExecutionResult<HaltReason>, String>,
+    /// The journal's whole state: everything touched, loaded or changed.
+    pub state: EvmState,
+    /// What happened between frames.
+    pub trace: Trace,
+}
+
+/// What a case came to on one engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Its transactions.
+    pub transactions: Vec<TxOutcome>,
+    /// Every database access, in order.
+    pub accesses: Vec<Access>,
+}
+
+impl TxOutcome {
+    /// The result as case files spell it.
+    pub fn name(&self) -> String {
+        match &self.result {
+            Ok(ExecutionResult::Success { reason, .. }) => format!("Success({reason:?})"),
+            Ok(ExecutionResult::Revert { .. }) => "Revert".to_owned(),
+            Ok(ExecutionResult::Halt { reason, .. }) => format!("Halt({reason:?})"),
+            Err(error) => format!("Error({error})"),
+        }
+    }
+
+    /// The output, empty where there is none.
+    pub fn output(&self) -> &[u8] {
+        match &self.result {
+            Ok(ExecutionResult::Success { output: Output::Call(data), .. }) => data,
+            Ok(result) => result.output().map_or(&[], |output| output),
+            Err(_) => &[],
+        }
+    }
+}
+
+/// All engines. Not shared between threads in tests that count.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    evaluator: Engine,
+    /// Tier 0 in its three ways; not there on targets that it does not support.
+    native: Option<[Engine; 3]>,
+}
+
+impl Engines {
+    /// Starts every engine that there is on this target.
+    ///
+    /// # Errors
+    /// If an engine that is supported does not start.
+    pub fn new() -> Result<Self, EngineError> {
+        let all = Config { compile: Compile::All, ..Config::default() };
+        let evaluator = Engine::new(Config { backend: Backend::Evaluator, ..all.clone() })?;
+        if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+            return Ok(Self { evaluator, native: None });
+        }
+        let seen = Engine::new(Config { compile: Compile::Seen, ..all.clone() })?;
+        let warm = Engine::new(Config { warm_frames: 2, ..all.clone() })?;
+        Ok(Self { evaluator, native: Some([Engine::new(all)?, seen, warm]) })
+    }
+
+    /// The kiln engine of a kind, if there is one.
+    pub fn of(&self, kind: Kind) -> Option<&Engine> {
+        let [all, seen, warm] = match kind {
+            Kind::Interpreter => return None,
+            Kind::Evaluator => return Some(&self.evaluator),
+            _ => self.native.as_ref()?,
+        };
+        match kind {
+            Kind::Tier0Seen => Some(seen),
+            Kind::Tier0Warm => Some(warm),
+            _ => Some(all),
+        }
+    }
+
+    /// Drops every compiled program: hunts call it now and then.
+    pub fn clear(&self) {
+        for kind in Kind::COMPARED {
+            if let Some(engine) = self.of(kind) {
+                engine.clear();
+            }
+        }
+    }
+
+    /// Runs a case on one engine, from the state that `db` holds.
+    pub fn run(&self, kind: Kind, case: &Case, db: &CaseDb) -> Outcome {
+        let Some(engine) = self.of(kind) else {
+            return transact(case, context(case, db).build_mainnet());
+        };
+        if kind == Kind::Tier0Seen {
+            // Recorded with other calldata, so that some blocks that will run were not seen.
+            let other = Case { calldata: Vec::new(), repeat: 1, ..case.clone() };
+            engine.set_recording(true);
+            tiered(&other, db, engine);
+            engine.set_recording(false);
+            engine.compile_recorded();
+        }
+        tiered(case, db, engine)
+    }
+}
+
+/// Runs a case on one kiln engine.
+pub fn tiered(case: &Case, db: &CaseDb, engine: &Engine) -> Outcome {
+    transact(case, Tiered::mainnet(context(case, db).build_mainnet(), engine.clone()))
+}
+
+/// Runs a case on plain revm: the oracle.
+pub fn oracle(case: &Case, db: &CaseDb) -> Outcome {
+    transact(case, context(case, db).build_mainnet())
+}
+
+/// Runs the transactions of a case on an EVM whose context came from [`context`].
+pub fn transact<EVM>(case: &Case, mut evm: EVM) -> Outcome
+where
+    EVM: EvmTr<Context = CaseContext, Frame = EthFrame<EthInterpreter>>,
+{
+    let mut transactions = Vec::new();
+    for nonce in 0..case.repeat as u64 {
+        evm.ctx().set_tx(tx(case, nonce));
+        let mut handler = TraceHandler::new(case.is_static);
+        let result = match catch_unwind(AssertUnwindSafe(|| handler.run(&mut evm))) {
+            Ok(result) => result.map_err(|error| format!("{error:?}")),
+            Err(payload) => {
+                let what = payload.downcast_ref::<String>().map(String::as_str);
+                let what = what.or(payload.downcast_ref::<&str>().copied()).unwrap_or_default();
+                let result = Err(format!("panic: {what}"));
+                transactions.push(TxOutcome {
+                    result,
+                    state: EvmState::default(),
+                    trace: handler.trace,
+                });
+                break;
+            }
+        };
+        let state = evm.ctx().journal_mut().finalize();
+        evm.ctx().db_mut().commit(state.clone());
+        transactions.push(TxOutcome { result, state, trace: handler.trace });
+    }
+    Outcome { transactions, accesses: std::mem::take(&mut evm.ctx().db_mut().accesses) }
+}
+
+/// The context in which a case runs.
+pub fn context(case: &Case, db: &CaseDb) -> CaseContext {
+    let mut cfg = CfgEnv::default();
+    cfg.set_spec_and_mainnet_gas_params(case.spec);
+    let mut context = CaseContext::new(db.clone(), case.spec);
+    context.cfg = cfg;
+    context.block = block(case.spec);
+    context
+}
+
+/// The block of every case.
+pub fn block(spec: SpecId) -> BlockEnv {
+    let mut block = BlockEnv {
+        number: U256::from(20_000_000),
+        beneficiary: BENEFICIARY,
+        timestamp: U256::from(1_700_000_000),
+        gas_limit: u64::MAX,
+        basefee: if spec.is_enabled_in(SpecId::LONDON) { 7 } else { 0 },
+        difficulty: U256::from(0x20000),
+        prevrandao: Some(B256::repeat_byte(0x5a)),
+        slot_num: 77,
+        ..BlockEnv::default()
+    };
+    block.set_blob_excess_gas_and_price(1 << 20, 3_338_477);
+    block
+}
+
+/// A transaction of a case. The effective gas price is 10 on every fork.
+pub fn tx(case: &Case, nonce: u64) -> TxEnv {
+    let mut tx = TxEnv {
+        caller: SENDER,
+        kind: TxKind::Call(TARGET),
+        gas_limit: case.gas,
+        gas_price: 10,
+        value: case.value,
+        data: case.calldata.clone().into(),
+        nonce,
+        chain_id: Some(1),
+        ..TxEnv::default()
+    };
+    if case.spec.is_enabled_in(SpecId::LONDON) {
+        tx.tx_type = 2;
+        tx.gas_price = 100;
+        tx.gas_priority_fee = Some(3);
+    }
+    if case.spec.is_enabled_in(SpecId::CANCUN) {
+        tx.tx_type = 3;
+        tx.max_fee_per_blob_gas = 1 << 30;
+        let mut hash = B256::repeat_byte(0xb1);
+        hash.0[0] = 1;
+        tx.blob_hashes = vec![hash];
+    }
+    tx
+}
