@@ -1,13 +1,12 @@
 //! `kiln compile`.
 
-mod asm;
 mod cfg;
 mod stats;
 
 use super::{Verdict, code, error::CliError, output::Output, run::spec, tier::mainnet};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kiln_ir::{Blocks, Limits};
-use kiln_tier0::Library;
+use kiln_ir::{Blocks, Limits, Module};
+use kiln_tier0::{CompileError, Library};
 use revm::primitives::hardfork::SpecId;
 
 /// Show what becomes of bytecode.
@@ -71,16 +70,19 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         Emit::Stats => {}
         Emit::Cfg => cfg::print(&code, &blocks, &module, output)?,
         Emit::Ir => output.line(&module)?,
-        Emit::Stencils => return Err(CliError::Engine("there is no listing yet".to_owned())),
-        Emit::Asm => {
-            let object = kiln_tier0::compile(&library()?, &module)
-                .map_err(|error| CliError::Engine(error.to_string()))?;
-            asm::print(&object, &module, output)?;
-        }
+        Emit::Stencils => listing(kiln_tier0::describe, &module, output)?,
+        Emit::Asm => listing(kiln_tier0::disassemble, &module, output)?,
     }
     Ok(Verdict::Same)
 }
 
-fn library() -> Result<Library, CliError> {
-    Library::new().map_err(|error| CliError::Engine(error.to_string()))
+/// Prints what tier 0 says about the code it makes of a module.
+fn listing(
+    list: fn(&Library, &Module) -> Result<String, CompileError>,
+    module: &Module,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let library = Library::new().map_err(|error| CliError::Engine(error.to_string()))?;
+    let text = list(&library, module).map_err(|error| CliError::Engine(error.to_string()))?;
+    Ok(output.line(text.trim_end())?)
 }
