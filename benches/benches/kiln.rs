@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use kiln_benches::{
-    BenchError, Budget, Compilation, Report, Row, Startup, Transactions, folder, subjects,
+    BenchError, Budget, Compilation, Report, Row, Startup, Transactions, folder, frames, subjects,
 };
 use std::{
     fs,
@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
     /// Milliseconds after which a fixture's transactions are not run again.
-    #[arg(long, value_name = "MS", default_value_t = 400)]
+    #[arg(long, value_name = "MS", default_value_t = 500)]
     time_ms: u64,
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
@@ -60,6 +60,7 @@ fn measure(arguments: &Arguments) -> Result<Report, BenchError> {
     let budget =
         Budget { rounds_min: 9, rounds_max: 3_000, time: Duration::from_millis(arguments.time_ms) };
     let startup = Startup::measure()?;
+    let frames = frames::measure(&Budget { rounds_min: 201, ..budget })?;
     let mut rows = Vec::new();
     for subject in subjects(folder(named))? {
         let name = subject.loaded.fixture.name.clone();
@@ -70,5 +71,5 @@ fn measure(arguments: &Arguments) -> Result<Report, BenchError> {
         let transactions = Transactions::measure(&subject, &budget)?;
         rows.push(Row { name, compilation, transactions });
     }
-    Ok(Report { startup, rows })
+    Ok(Report { startup, frames, rows })
 }

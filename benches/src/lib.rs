@@ -8,6 +8,7 @@
 
 mod compilation;
 mod error;
+pub mod frames;
 mod report;
 mod startup;
 mod subject;
@@ -18,7 +19,7 @@ pub use error::BenchError;
 pub use report::{Report, Row};
 pub use startup::Startup;
 pub use subject::{Subject, folder, subjects};
-pub use transactions::{Budget, Transactions};
+pub use transactions::{Budget, Times, Transactions};
 
 /// The median; 0 of nothing.
 fn median(mut values: Vec<u64>) -> u64 {

@@ -1,6 +1,6 @@
 //! The figures as a table, and as JSON.
 
-use crate::{Compilation, Startup, Transactions};
+use crate::{Compilation, Startup, Times, Transactions, frames::FRAMES};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ pub struct Row {
 pub struct Report {
     /// What an engine costs.
     pub startup: Startup,
+    /// What a loop of [`FRAMES`] calls costs.
+    pub frames: Times,
     /// By fixture.
     pub rows: Vec<Row>,
 }
@@ -43,12 +45,16 @@ impl Report {
         let total = self.total();
         let [analyse, lower, codegen, publish] =
             total.compilation.phases_ns.map(|ns| total.compilation.per_instruction(ns));
+        let frame = |ns: u64| ns as f64 / FRAMES as f64;
+        let Times { plain_ns, tier0_ns, off_ns } = self.frames;
+        let (plain, tier0, off) = (frame(plain_ns), frame(tier0_ns), frame(off_ns));
+        let off_cost = self.frames.off_cost() * 100.0;
         format!(
-            "start-up: {first:.1} ms the first time, {later:.1} ms later; {stencils} stencils, \
-             {bytes} bytes\n{}\nns/inst by phase: analyse {analyse:.0}, lower {lower:.0}, \
-             codegen {codegen:.0}, publish {publish:.0}\nswitched off: {:+.2}% over plain revm",
+            "{}\nstart-up: {first:.1} ms the first time, {later:.1} ms later; {stencils} stencils, \
+             {bytes} bytes\nns/inst by phase: analyse {analyse:.0}, lower {lower:.0}, codegen \
+             {codegen:.0}, publish {publish:.0}\ncall of an empty contract: interpreter \
+             {plain:.1} ns, tier0 {tier0:.1} ns, switched off {off:.1} ns ({off_cost:+.2}%)",
             self.table(&total),
-            total.transactions.off_cost() * 100.0,
         )
     }
 
@@ -67,7 +73,8 @@ impl Report {
             "rounds",
         ]);
         for row in self.rows.iter().chain([total]) {
-            let (c, t) = (&row.compilation, &row.transactions);
+            let (c, t) = (&row.compilation, &row.transactions.kept);
+            let built = &row.transactions.built;
             let us = |ns: u64| format!("{:.2}", ns as f64 / 1e3);
             table.add_row([
                 row.name.clone(),
@@ -79,7 +86,9 @@ impl Report {
                 us(t.tier0_ns),
                 format!("{:.2}x", t.ratio()),
                 format!("{:+.1}%", t.off_cost() * 100.0),
-                t.rounds.to_string(),
+                format!("{:.2}x", built.ratio()),
+                format!("{:+.1}%", built.off_cost() * 100.0),
+                row.transactions.rounds.to_string(),
             ]);
         }
         table.column_iter_mut().skip(1).for_each(|column| {
@@ -91,19 +100,16 @@ impl Report {
     /// For programs.
     pub fn json(&self) -> Value {
         let row = |row: &Row| {
-            let (c, t) = (&row.compilation, &row.transactions);
+            let c = &row.compilation;
             json!({
                 "name": row.name,
                 "instructions": c.instructions,
                 "compile_first_ns_per_instruction": c.per_instruction(c.first_ns),
                 "compile_ns_per_instruction": c.per_instruction(c.median_ns),
                 "code_bytes_per_instruction": c.per_instruction(c.code_bytes),
-                "interpreter_ns": t.plain_ns,
-                "tier0_ns": t.tier0_ns,
-                "ratio": t.ratio(),
-                "off_ns": t.off_ns,
-                "off_cost": t.off_cost(),
-                "rounds": t.rounds,
+                "kept_evm": times(&row.transactions.kept),
+                "new_evm": times(&row.transactions.built),
+                "rounds": row.transactions.rounds,
             })
         };
         json!({
@@ -113,8 +119,19 @@ impl Report {
                 "stencils": self.startup.stencils,
                 "bytes": self.startup.bytes,
             },
+            "frames": times(&self.frames),
             "fixtures": self.rows.iter().map(row).collect::<Vec<_>>(),
             "total": row(&self.total()),
         })
     }
+}
+
+fn times(times: &Times) -> Value {
+    json!({
+        "interpreter_ns": times.plain_ns,
+        "tier0_ns": times.tier0_ns,
+        "off_ns": times.off_ns,
+        "ratio": times.ratio(),
+        "off_cost": times.off_cost(),
+    })
 }

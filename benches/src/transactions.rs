@@ -4,9 +4,12 @@
 use crate::{BenchError, Subject, median};
 use kiln::{
     Config, Engine, Tiered,
-    fixture::{Executed, FixtureDb, Prepared, check, execute, plain_evm},
+    fixture::{Executed, FixtureDb, FixtureEvm, Prepared, check, execute, plain_evm},
 };
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 /// How long to measure a fixture.
 #[derive(Clone, Copy, Debug)]
@@ -21,60 +24,22 @@ pub struct Budget {
 
 /// Times of all transactions of a fixture, medians.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Transactions {
+pub struct Times {
     /// On plain revm.
     pub plain_ns: u64,
     /// In compiled code.
     pub tier0_ns: u64,
     /// Through kiln, switched off.
     pub off_ns: u64,
-    /// Rounds.
-    pub rounds: usize,
 }
 
-const ENGINES: [&str; 3] = ["interpreter", "tier0", "switched off"];
-
-impl Transactions {
-    /// Runs the transactions of a fixture many times.
-    ///
-    /// # Errors
-    /// There is no engine on this machine, or a result is not as expected.
-    pub fn measure(subject: &Subject, budget: &Budget) -> Result<Self, BenchError> {
-        let on = Engine::new(Config::default())?;
-        let off = Engine::new(Config { enabled: false, ..Config::default() })?;
-        let run = |engine: usize| match engine {
-            0 => plain(&subject.prepared),
-            1 => tiered(&subject.prepared, &on),
-            _ => tiered(&subject.prepared, &off),
-        };
-        // Compiles, warms up, and makes sure that what is measured is right.
-        for (index, name) in ENGINES.into_iter().enumerate() {
-            verify(subject, name, &run(index))?;
-        }
-        let mut times: [Vec<u64>; 3] = Default::default();
-        let start = Instant::now();
-        for round in 0..budget.rounds_max {
-            if round >= budget.rounds_min && start.elapsed() > budget.time {
-                break;
-            }
-            // Each engine comes first, second and last equally often.
-            for turn in 0..ENGINES.len() {
-                let engine = (round + turn) % ENGINES.len();
-                times[engine].push(run(engine).0.elapsed.as_nanos() as u64);
-            }
-        }
-        let rounds = times[0].len();
-        let [plain_ns, tier0_ns, off_ns] = times.map(median);
-        Ok(Self { plain_ns, tier0_ns, off_ns, rounds })
-    }
-
+impl Times {
     /// The sum of two.
     pub const fn plus(self, other: Self) -> Self {
         Self {
             plain_ns: self.plain_ns + other.plain_ns,
             tier0_ns: self.tier0_ns + other.tier0_ns,
             off_ns: self.off_ns + other.off_ns,
-            rounds: self.rounds + other.rounds,
         }
     }
 
@@ -89,18 +54,126 @@ impl Transactions {
     }
 }
 
-type Round = (Executed, FixtureDb);
-
-fn plain(prepared: &Prepared) -> Round {
-    let mut evm = plain_evm(prepared);
-    let executed = execute(&mut evm, &prepared.txs);
-    (executed, evm.ctx.journaled_state.database)
+/// The transactions of a fixture, measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transactions {
+    /// In an EVM that ran other transactions before, as most transactions of a block do.
+    pub kept: Times,
+    /// Each time in an EVM that was just built.
+    pub built: Times,
+    /// Rounds.
+    pub rounds: usize,
 }
 
-fn tiered(prepared: &Prepared, engine: &Engine) -> Round {
-    let mut evm = Tiered::mainnet(plain_evm(prepared), engine.clone());
-    let executed = execute(&mut evm, &prepared.txs);
-    (executed, evm.into_inner().ctx.journaled_state.database)
+impl Transactions {
+    /// Runs the transactions of a fixture many times.
+    ///
+    /// # Errors
+    /// There is no engine on this machine, or a result is not as expected.
+    pub fn measure(subject: &Subject, budget: &Budget) -> Result<Self, BenchError> {
+        let mut kept = Engines::new(&subject.prepared)?;
+        // Compiles, warms up, and makes sure that what is measured is right.
+        for (index, name) in Engines::NAMES.into_iter().enumerate() {
+            verify(subject, name, &kept.run(index))?;
+        }
+        let (mut times_kept, mut times_built) = (Samples::default(), Samples::default());
+        let start = Instant::now();
+        let mut rounds = 0;
+        while rounds < budget.rounds_max
+            && (rounds < budget.rounds_min || start.elapsed() < budget.time)
+        {
+            // Each engine comes first, second and last equally often.
+            for turn in 0..Engines::NAMES.len() {
+                let engine = (rounds + turn) % Engines::NAMES.len();
+                times_kept.add(engine, &kept.run(engine).0);
+                times_built.add(engine, &kept.rebuilt().run(engine).0);
+            }
+            rounds += 1;
+        }
+        Ok(Self { kept: times_kept.medians(), built: times_built.medians(), rounds })
+    }
+
+    /// The sum of two.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            kept: self.kept.plus(other.kept),
+            built: self.built.plus(other.built),
+            rounds: self.rounds + other.rounds,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Samples([Vec<u64>; 3]);
+
+impl Samples {
+    fn add(&mut self, engine: usize, executed: &Executed) {
+        self.0[engine].push(executed.elapsed.as_nanos() as u64);
+    }
+
+    fn medians(self) -> Times {
+        let [plain_ns, tier0_ns, off_ns] = self.0.map(median);
+        Times { plain_ns, tier0_ns, off_ns }
+    }
+}
+
+type Round = (Executed, FixtureDb);
+
+/// The three engines, each in an EVM of its own.
+struct Engines<'a> {
+    prepared: &'a Prepared,
+    plain: FixtureEvm,
+    tier0: Tiered<FixtureEvm>,
+    off: Tiered<FixtureEvm>,
+}
+
+impl<'a> Engines<'a> {
+    const NAMES: [&'static str; 3] = ["interpreter", "tier0", "switched off"];
+
+    fn new(prepared: &'a Prepared) -> Result<Self, BenchError> {
+        let tier0 = Engine::new(Config::default())?;
+        let off = Engine::new(Config { enabled: false, ..Config::default() })?;
+        Ok(Self::with(prepared, tier0, off))
+    }
+
+    fn with(prepared: &'a Prepared, tier0: Engine, off: Engine) -> Self {
+        Self {
+            prepared,
+            plain: plain_evm(prepared),
+            tier0: Tiered::mainnet(plain_evm(prepared), tier0),
+            off: Tiered::mainnet(plain_evm(prepared), off),
+        }
+    }
+
+    /// New EVMs on the same engines.
+    fn rebuilt(&self) -> Self {
+        let (tier0, off) = (self.tier0.engine().clone(), self.off.engine().clone());
+        Self::with(self.prepared, tier0, off)
+    }
+
+    /// Runs all transactions on one engine, on a fresh state.
+    fn run(&mut self, engine: usize) -> Round {
+        let txs = &self.prepared.txs;
+        let fresh = self.prepared.db.clone();
+        let database = |evm: &mut FixtureEvm, db| mem::replace(database_of(evm), db);
+        match engine {
+            0 => {
+                database(&mut self.plain, fresh);
+                let executed = execute(&mut self.plain, txs);
+                (executed, database(&mut self.plain, FixtureDb::default()))
+            }
+            engine => {
+                let evm = if engine == 1 { &mut self.tier0 } else { &mut self.off };
+                database(evm.inner_mut(), fresh);
+                let executed = execute(evm, txs);
+                (executed, database(evm.inner_mut(), FixtureDb::default()))
+            }
+        }
+    }
+}
+
+fn database_of(evm: &mut FixtureEvm) -> &mut FixtureDb {
+    &mut evm.ctx.journaled_state.database
 }
 
 fn verify(
