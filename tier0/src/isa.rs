@@ -47,7 +47,8 @@ pub(crate) fn host() -> Result<OwnedTargetIsa, LibraryError> {
             isa.enable(name).map_err(settings)?;
         }
     }
-    isa.finish(settings::Flags::new(flags)).map_err(|error| LibraryError::Settings(error.to_string()))
+    isa.finish(settings::Flags::new(flags))
+        .map_err(|error| LibraryError::Settings(error.to_string()))
 }
 
 /// There is no stencil library for this target.

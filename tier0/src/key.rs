@@ -209,7 +209,9 @@ impl Key {
     #[inline]
     pub(crate) const fn index(self) -> usize {
         match self {
-            Self::Check { need, grow, gas } => need as usize | (grow as usize) << 1 | (gas as usize) << 2,
+            Self::Check { need, grow, gas } => {
+                need as usize | (grow as usize) << 1 | (gas as usize) << 2
+            }
             Self::Copy(kind) => Self::COPY + kind as usize,
             Self::Binary(op, kind, in_place) => {
                 Self::BINARY + (op as usize * 4 + kind as usize) * 2 + in_place as usize
@@ -242,7 +244,8 @@ impl Key {
 
     /// All stencils of the library.
     pub(crate) fn all() -> Vec<Self> {
-        let mut keys = vec![Self::Byte, Self::ExitArgument, Self::Call, Self::Adjust, Self::JumpDynamic];
+        let mut keys =
+            vec![Self::Byte, Self::ExitArgument, Self::Call, Self::Adjust, Self::JumpDynamic];
         Self::push_checks_and_moves(&mut keys);
         Self::push_arithmetic(&mut keys);
         Self::push_compares(&mut keys);
@@ -310,7 +313,8 @@ impl Key {
         for offset in Offset::ALL {
             keys.push(Self::Mload(offset));
             keys.extend(
-                [Kind::Slot, Kind::Imm64, Kind::Pool, Kind::Zero].map(|kind| Self::Mstore(offset, kind)),
+                [Kind::Slot, Kind::Imm64, Kind::Pool, Kind::Zero]
+                    .map(|kind| Self::Mstore(offset, kind)),
             );
             keys.extend([Kind::Slot, Kind::Imm31].map(|kind| Self::Mstore8(offset, kind)));
         }

@@ -11,6 +11,7 @@
 
 mod carry;
 mod compile;
+mod describe;
 mod isa;
 mod key;
 mod library;
@@ -24,6 +25,9 @@ mod verify;
 mod x86;
 
 pub use compile::compile;
+pub use describe::describe;
+#[cfg(feature = "disasm")]
+pub use describe::disassemble;
 pub use library::Library;
 
 use thiserror::Error;

@@ -80,7 +80,8 @@ impl Library {
 
     /// The library of the given compilations.
     pub(crate) fn assemble(
-        keys: &[Key], pairs: impl Iterator<Item = [Authored; 2]>,
+        keys: &[Key],
+        pairs: impl Iterator<Item = [Authored; 2]>,
     ) -> Result<Self, LibraryError> {
         let mut library = Self {
             stencils: vec![None; Key::COUNT],

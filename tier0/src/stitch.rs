@@ -150,7 +150,10 @@ impl<'m> Stitcher<'m> {
 
     /// Notes the references of a part that was copied to the end of its buffer.
     fn refer(
-        &mut self, part: PartRef<'_>, bases: [u32; 2], cold: bool,
+        &mut self,
+        part: PartRef<'_>,
+        bases: [u32; 2],
+        cold: bool,
     ) -> Result<(), CompileError> {
         for reference in part.references {
             let to = match reference.to {
@@ -167,7 +170,8 @@ impl<'m> Stitcher<'m> {
     fn resolve(&mut self, symbol: Symbol) -> Result<Dest, CompileError> {
         match symbol {
             Symbol::Exit => {
-                let exit = self.symbols.exit.ok_or(CompileError::Malformed("an exit is missing"))?;
+                let exit =
+                    self.symbols.exit.ok_or(CompileError::Malformed("an exit is missing"))?;
                 self.target(Target::Exit(exit))
             }
             Symbol::Taken => {
@@ -236,9 +240,9 @@ impl<'m> Stitcher<'m> {
         text.append(&mut self.cold);
         let stubs = self.exit_stubs(&mut text);
         let mut thunks = [0; THUNKS];
-        for number in 0..THUNKS {
+        for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
-                thunks[number] = text.len() as u32;
+                *start = text.len() as u32;
                 thunk::emit(&mut text, number as u8, 0);
             }
         }

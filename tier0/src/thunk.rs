@@ -150,8 +150,7 @@ fn guarded(code: &mut Vec<u8>, helper: Helper, leave: usize) {
 /// rdx: pointer to the offset, or the offset; rcx: exit.
 fn expand(code: &mut Vec<u8>, leave: usize, size: u8, constant: bool) {
     begin(code, &[PUSH_RCX]);
-    let offset: &[&[u8]] =
-        if constant { &[MOV_RCX_RDX, ZERO_RDX] } else { &[ZERO_RCX] };
+    let offset: &[&[u8]] = if constant { &[MOV_RCX_RDX, ZERO_RDX] } else { &[ZERO_RCX] };
     // The exit moves from rcx to rsi before rcx is taken, the context from rsi to rdi before that.
     let size = [0x41, 0xb8, size, 0, 0, 0];
     let moves: Vec<&[u8]> =

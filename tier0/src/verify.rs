@@ -77,8 +77,7 @@ pub(crate) struct Shape {
 
 /// Explains two compilations of a stencil, or refuses them.
 pub(crate) fn verify(key: Key, authored: &[Authored; 2]) -> Result<Shape, LibraryError> {
-    let refuse =
-        |(at, what)| LibraryError::Refused { stencil: format!("{key:?}"), at, what };
+    let refuse = |(at, what)| LibraryError::Refused { stencil: format!("{key:?}"), at, what };
     explain(key, authored).and_then(cut).map_err(refuse)
 }
 
@@ -223,9 +222,10 @@ fn registers(key: Key, node: &Node) -> Result<(), &'static str> {
     if node.insn.address_regs & !(SCRATCH | STATE) != 0 {
         return Err("an address with a register that stencils do not own");
     }
-    let slot = node.sites.iter().any(|site| {
-        site.disp && matches!(site.field, Field::Dst | Field::A | Field::B)
-    });
+    let slot = node
+        .sites
+        .iter()
+        .any(|site| site.disp && matches!(site.field, Field::Dst | Field::A | Field::B));
     if slot && node.insn.address_regs != 1 << 7 {
         return Err("a slot that is not relative to the stack pointer");
     }
@@ -249,8 +249,7 @@ fn cut(nodes: Vec<Node>) -> Result<Shape, Refusal> {
         if is(&nodes[i], &RESTORE_SP) {
             let tail = nodes.get(i + 1).is_some_and(|node| is(node, &RESTORE_BP))
                 && nodes.get(i + 2).is_some_and(|node| {
-                    matches!(node.target, Some(Target::Symbol(_)))
-                        && node.insn.flow == Flow::Jmp
+                    matches!(node.target, Some(Target::Symbol(_))) && node.insn.flow == Flow::Jmp
                         || node.insn.flow == Flow::JmpIndirect
                 });
             if !tail {
@@ -266,10 +265,7 @@ fn cut(nodes: Vec<Node>) -> Result<Shape, Refusal> {
             return Err((i, "code behind a call"));
         }
     }
-    let hot_end = nodes
-        .iter()
-        .position(ends)
-        .ok_or((count, "the stencil does not end"))?;
+    let hot_end = nodes.iter().position(ends).ok_or((count, "the stencil does not end"))?;
     let mut nodes = thread(nodes)?;
     drop_redundant_tests(&nodes, &mut keep);
     match nodes[hot_end].target {
@@ -367,4 +363,83 @@ fn renumber(nodes: &mut [Node], keep: &[bool]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::{isa, stencil::Author};
+
+    /// Both compilations of every stencil.
+    fn pairs() -> Vec<(Key, [Authored; 2])> {
+        let isa = isa::host().expect("a supported host");
+        let mut author = Author::new(&*isa);
+        let mut both =
+            |key| [0, 1].map(|set| author.author(key, &Magic::SETS[set]).expect("compiles"));
+        Key::all().into_iter().map(|key| (key, both(key))).collect()
+    }
+
+    #[test]
+    fn every_stencil_is_explained() {
+        for (key, pair) in pairs() {
+            let shape = verify(key, &pair).unwrap_or_else(|error| panic!("{error}"));
+            assert!(shape.hot > 0 && shape.hot <= shape.nodes.len(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_differs_in_one_compilation_is_refused() {
+        for (key, pair) in pairs() {
+            for which in 0..2 {
+                for at in 0..pair[which].bytes.len() {
+                    let mut corrupt = pair.clone();
+                    corrupt[which].bytes[at] ^= 0x04;
+                    assert!(verify(key, &corrupt).is_err(), "{key:?}: byte {at}");
+                }
+            }
+        }
+    }
+
+    /// Such a stencil may be accepted: a wrong operation is found by running it. But nothing breaks.
+    #[test]
+    fn a_byte_that_is_wrong_in_both_compilations_breaks_nothing() {
+        for (key, pair) in pairs() {
+            for at in 0..pair[0].bytes.len() {
+                for bit in 0..8 {
+                    let mut corrupt = pair.clone();
+                    corrupt.iter_mut().for_each(|authored| authored.bytes[at] ^= 1 << bit);
+                    if let Ok(shape) = verify(key, &corrupt) {
+                        let short: Vec<_> = shape.shortable().iter().map(|short| short.0).collect();
+                        assert!(!shape.assemble(&short)[0].bytes.is_empty());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What of a stencil the proof is about, broken on purpose.
+    #[test]
+    fn what_is_not_as_expected_is_refused() {
+        let find = |key: Key| {
+            pairs().into_iter().find(|(other, _)| *other == key).expect("a stencil of that key").1
+        };
+        let copy = Key::Copy(crate::key::Kind::Slot);
+        let both = |key: Key, change: fn(&mut Authored)| {
+            let mut pair = find(key);
+            pair.iter_mut().for_each(change);
+            verify(key, &pair).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let refused = |key: Key, change: fn(&mut Authored), words: &str| {
+            let error = both(key, change).expect_err(words);
+            assert!(error.contains(words), "{error}, not {words}");
+        };
+        refused(copy, |a| a.bytes[0] = 0x56, "prologue");
+        refused(copy, |a| a.bytes.extend([0; 16]), "falls off its end");
+        refused(copy, |a| a.bytes[4] = 0x4d, "do not own");
+        refused(copy, |a| a.bytes[6] ^= 1, "not relative to the stack pointer");
+        refused(copy, |a| _ = a.relocs.pop(), "");
+        refused(copy, |a| a.relocs.push((5, Symbol::PoolA, Width::Relative)), "relocation");
+        refused(Key::Call, |a| _ = a.bytes.splice(9..9, [0x90]), "unknown instruction");
+        refused(Key::Call, |a| _ = a.relocs.remove(0), "");
+    }
 }

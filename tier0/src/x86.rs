@@ -192,9 +192,7 @@ fn body(bytes: &[u8], opcode_at: usize, form: Form, r: bool, x: bool, b: bool) -
 }
 
 /// ModRM, SIB and displacement.
-fn address(
-    bytes: &[u8], insn: &mut Insn, reg: bool, rm: bool, [r, x, b]: [bool; 3],
-) -> Option<()> {
+fn address(bytes: &[u8], insn: &mut Insn, reg: bool, rm: bool, [r, x, b]: [bool; 3]) -> Option<()> {
     let modrm_at = insn.len;
     let modrm = *bytes.get(modrm_at)?;
     insn.modrm_at = Some(modrm_at);

@@ -24,7 +24,9 @@ fn constants() -> Vec<U256> {
 
 /// Runs one instruction for many operand values. `dst`, `a`, `b` are slots, and may be equal.
 fn check(
-    inst: Inst, builder: &mut Builder, values: &[(U256, U256)],
+    inst: Inst,
+    builder: &mut Builder,
+    values: &[(U256, U256)],
     expected: impl Fn(U256, U256) -> U256,
 ) {
     builder.region(0, &[inst], Terminator::Exit(DONE));
@@ -209,7 +211,6 @@ fn holds(cond: Cond, a: U256, b: U256) -> bool {
     }
 }
 
-
 #[test]
 fn comparisons_as_words() {
     macro_rules! all {
@@ -222,7 +223,12 @@ fn comparisons_as_words() {
 
 /// Runs a branch that ends a block which moved the stack pointer.
 fn check_branch(
-    builder: &mut Builder, cond: Cond, a: Operand, b: Operand, height: i16, values: &[(U256, U256)],
+    builder: &mut Builder,
+    cond: Cond,
+    a: Operand,
+    b: Operand,
+    height: i16,
+    values: &[(U256, U256)],
 ) {
     let (taken, next) = (Target::Exit(SIDE), Target::Exit(OTHER));
     builder.region(0, &[], Terminator::Branch { cond, a, b, taken, next }).height = height;
@@ -238,7 +244,11 @@ fn check_branch(
         let before = machine.words();
         let left = program.run(&mut machine, 0);
         let exit = if holds(cond, x, y) { SIDE } else { OTHER };
-        assert_eq!(left, Left { exit, moved: height as isize }, "{a:?} {cond} {b:?}: {x:#x}, {y:#x}");
+        assert_eq!(
+            left,
+            Left { exit, moved: height as isize },
+            "{a:?} {cond} {b:?}: {x:#x}, {y:#x}"
+        );
         assert_eq!(machine.words(), before);
     }
 }

@@ -173,7 +173,8 @@ fn memory_behind_the_limit_is_expanded() {
 
 #[test]
 fn refused_expansion_leaves_in_front_of_the_instruction() {
-    let huge = [u(256), u(1 << 40), u(u64::MAX), U256::from(1) << 64, U256::from(1) << 255, U256::MAX];
+    let huge =
+        [u(256), u(1 << 40), u(u64::MAX), U256::from(1) << 64, U256::from(1) << 255, U256::MAX];
     for which in 0..3 {
         for offset in huge {
             let mut machine = machine(8);
@@ -215,7 +216,8 @@ fn offsets_that_are_no_displacement_are_refused() {
 
 #[test]
 fn calldataload() {
-    let beyond = [u(69), u(100), u(1 << 32), u(u64::MAX), u(u64::MAX - 31), U256::MAX, U256::from(1) << 64];
+    let beyond =
+        [u(69), u(100), u(1 << 32), u(u64::MAX), u(u64::MAX - 31), U256::MAX, U256::from(1) << 64];
     for offset in [0, 4, 36, 67, 68].map(u).into_iter().chain(beyond) {
         for (dst, a) in [(-1, -2), (-1, -1), (9, -9)] {
             for constant in [false, true] {
@@ -225,8 +227,10 @@ fn calldataload() {
                 machine.set(a, offset);
                 let mut builder = Builder::new();
                 let a = if constant { builder.constant(offset) } else { slot(a) };
-                let program =
-                    single(&mut builder, Inst { exit: None, ..inst(Op::Calldataload, Some(dst), &[a]) });
+                let program = single(
+                    &mut builder,
+                    Inst { exit: None, ..inst(Op::Calldataload, Some(dst), &[a]) },
+                );
                 assert_eq!(program.run(&mut machine, 0), FINISHED);
                 if offset <= u(68) {
                     let at = offset.to::<usize>();

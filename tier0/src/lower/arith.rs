@@ -97,7 +97,10 @@ impl Lower<'_, '_> {
     /// An operation without carries. A limb is written as soon as it is known: it can alias only the
     /// limb of the same number.
     fn limbwise(
-        &mut self, a: Source, b: Source, limbs: usize,
+        &mut self,
+        a: Source,
+        b: Source,
+        limbs: usize,
         op: impl Fn(&mut Self, Value, Value) -> Value,
     ) {
         for k in 0..limbs {

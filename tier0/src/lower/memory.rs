@@ -98,7 +98,10 @@ impl Lower<'_, '_> {
                 self.b.ins().brif(outside, slow, &[], inside, &[]);
                 self.b.switch_to_block(slow);
                 let address = self.slot_address(Field::A);
-                self.expand(address, if size == 1 { Thunk::ExpandSlot1 } else { Thunk::ExpandSlot32 });
+                self.expand(
+                    address,
+                    if size == 1 { Thunk::ExpandSlot1 } else { Thunk::ExpandSlot32 },
+                );
                 self.b.switch_to_block(inside);
                 let base = self.context(context_offset!(mem_base));
                 (self.b.ins().iadd(base, low), 0)
@@ -108,7 +111,10 @@ impl Lower<'_, '_> {
                 let low = self.imm(Field::Imm);
                 let outside = self.icmp(IntCC::UnsignedLessThanOrEqual, limit, low);
                 self.cold_if(outside, |l| {
-                    l.expand(low, if size == 1 { Thunk::ExpandConst1 } else { Thunk::ExpandConst32 });
+                    l.expand(
+                        low,
+                        if size == 1 { Thunk::ExpandConst1 } else { Thunk::ExpandConst32 },
+                    );
                 });
                 self.covered()
             }

@@ -204,7 +204,10 @@ impl Lower<'_, '_> {
     }
 
     fn function(
-        &mut self, symbol: Symbol, conv: CallConv, params: usize,
+        &mut self,
+        symbol: Symbol,
+        conv: CallConv,
+        params: usize,
     ) -> cranelift_codegen::ir::FuncRef {
         let mut signature = Signature::new(conv);
         signature.params.resize(params, AbiParam::new(I64));

@@ -242,7 +242,11 @@ pub fn mock3(a: U256, b: U256, c: U256) -> U256 {
 macro_rules! guarded {
     ($name:ident, $helper:ident) => {
         unsafe extern "C" fn $name(
-            cx: *mut Context, exit: u64, p0: *mut Word, p1: *const Word, p2: *const Word,
+            cx: *mut Context,
+            exit: u64,
+            p0: *mut Word,
+            p1: *const Word,
+            p2: *const Word,
         ) -> ContinueOrLeave {
             // SAFETY: see above.
             unsafe {
@@ -292,7 +296,11 @@ instruction!(log, Log);
 instruction!(instruction, Instruction);
 
 unsafe extern "C" fn expand(
-    cx: *mut Context, exit: u64, offset: *const Word, offset_const: u64, size: u64,
+    cx: *mut Context,
+    exit: u64,
+    offset: *const Word,
+    offset_const: u64,
+    size: u64,
 ) -> ContinueOrLeave {
     // SAFETY: see above.
     unsafe {
