@@ -179,7 +179,8 @@ fn an_empty_account_does_not_exist() {
 
 #[test]
 fn fixtures_that_lack_something() {
-    let cases: [(&str, fn(&mut Value)); 6] = [
+    type Change = (&'static str, fn(&mut Value));
+    let cases: [Change; 6] = [
         ("evm-fixture-v2", |fixture| fixture["format"] = json!("evm-fixture-v2")),
         ("Constantinople", |fixture| fixture["fork"] = json!("Constantinople")),
         ("not in `codes`", |fixture| fixture["codes"] = json!({})),
