@@ -6,8 +6,11 @@
 use crate::case::{Case, TARGET};
 use crate::db::CaseDb;
 use crate::engine::{Engines, Kind, Outcome, TxOutcome, oracle};
+use crate::minimise::minimise;
 use revm::primitives::hex;
 use std::fmt::{self, Debug};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One engine does not do what the oracle does.
 #[derive(Clone, Debug)]
@@ -139,4 +142,23 @@ pub fn unexpected(case: &Case, outcome: &Outcome) -> Vec<String> {
         }
     }
     details
+}
+
+/// For fuzz targets: all engines do what the oracle does.
+///
+/// # Panics
+/// With the minimised case, if one does not.
+pub fn assert_agrees(case: &Case) {
+    // One per process: the stencil library is generated once. Not a clock: cleared by count.
+    static ENGINES: OnceLock<Engines> = OnceLock::new();
+    static CASES: AtomicUsize = AtomicUsize::new(0);
+    let engines = ENGINES.get_or_init(|| Engines::new().expect("the engines start"));
+    // Relaxed: the counter orders nothing.
+    if CASES.fetch_add(1, Ordering::Relaxed).is_multiple_of(256) {
+        engines.clear();
+    }
+    let Some(difference) = check(engines, &Kind::COMPARED, case) else { return };
+    let kinds = [difference.kind];
+    let small = minimise(case.clone(), |case| check(engines, &kinds, case).is_some());
+    panic!("{difference}\n\n{small}");
 }

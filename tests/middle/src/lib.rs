@@ -6,7 +6,7 @@
 
 use revm::MainBuilder;
 use revm::bytecode::opcode as op;
-use revm::context::{BlockEnv, Cfg, CfgEnv, Context, ContextTr, TxEnv};
+use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::database_interface::Database;
 use revm::handler::MainnetEvm;
 use revm::handler::instructions::EthInstructions;
@@ -26,7 +26,7 @@ pub const GAS: u16 = 11;
 
 /// An EVM with revm's own instructions, from a table built here.
 pub fn mainnet<DB: Database>(context: Ctx<DB>) -> MainnetEvm<Ctx<DB>> {
-    let spec = *context.cfg().spec();
+    let spec = context.cfg.spec;
     let mut evm = context.build_mainnet();
     evm.instruction = EthInstructions::new_mainnet_with_spec(spec);
     evm

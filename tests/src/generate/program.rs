@@ -1,6 +1,9 @@
-//! Programs: statements over a stack whose height the generator knows.
+//! Programs: statements over a stack whose height the generator knows. Emission and control flow
+//! are here, what works on data is in [`statements`].
 
-use super::{Choices, contract_address, values};
+mod statements;
+
+use super::Choices;
 use crate::asm::push_word;
 use revm::bytecode::opcode as op;
 use revm::primitives::{U256, hardfork::SpecId};
@@ -29,55 +32,6 @@ pub(super) struct Program<'c, 'a> {
 
 /// Functions of one program.
 const FUNCTIONS_MAX: usize = 6;
-
-const UNARY: [u8; 2] = [op::ISZERO, op::NOT];
-const BINARY: [u8; 22] = [
-    op::ADD,
-    op::MUL,
-    op::SUB,
-    op::DIV,
-    op::SDIV,
-    op::MOD,
-    op::SMOD,
-    op::EXP,
-    op::SIGNEXTEND,
-    op::LT,
-    op::GT,
-    op::SLT,
-    op::SGT,
-    op::EQ,
-    op::AND,
-    op::OR,
-    op::XOR,
-    op::BYTE,
-    op::SHL,
-    op::SHR,
-    op::SAR,
-    op::SUB,
-];
-const TERNARY: [u8; 2] = [op::ADDMOD, op::MULMOD];
-const NULLARY: [u8; 20] = [
-    op::ADDRESS,
-    op::ORIGIN,
-    op::CALLER,
-    op::CALLVALUE,
-    op::CALLDATASIZE,
-    op::CODESIZE,
-    op::GASPRICE,
-    op::RETURNDATASIZE,
-    op::COINBASE,
-    op::TIMESTAMP,
-    op::NUMBER,
-    op::DIFFICULTY,
-    op::GASLIMIT,
-    op::CHAINID,
-    op::SELFBALANCE,
-    op::BASEFEE,
-    op::BLOBBASEFEE,
-    op::PC,
-    op::MSIZE,
-    op::GAS,
-];
 
 /// The fork from which on an opcode is activated, as far as it is not all of them.
 fn activated_in(opcode: u8) -> SpecId {
@@ -233,193 +187,6 @@ impl<'c, 'a> Program<'c, 'a> {
 
     // Statements.
 
-    fn push_constant(&mut self) {
-        if self.choices.chance(25) {
-            // A word that is not known at compile time.
-            let offset = self.choices.below(4) * 32;
-            self.push_small(offset);
-            self.op(op::CALLDATALOAD, 1, 1);
-        } else {
-            let value = values::word(self.choices);
-            self.push(value);
-        }
-    }
-
-    fn arithmetic(&mut self) {
-        match self.choices.below(20) {
-            0..=2 => {
-                let opcode = self.choices.pick(&UNARY);
-                self.op(opcode, 1, 1);
-            }
-            3 => {
-                let opcode = self.choices.pick(&TERNARY);
-                self.op(opcode, 3, 1);
-            }
-            4 => self.op_of_fork(op::CLZ, 1, 1),
-            5..=9 => {
-                let value = values::word(self.choices);
-                let opcode = self.choices.pick(&BINARY);
-                self.push(value);
-                self.op_of_fork(opcode, 2, 1);
-            }
-            _ => {
-                let opcode = self.choices.pick(&BINARY);
-                self.op_of_fork(opcode, 2, 1);
-            }
-        }
-    }
-
-    fn shuffle(&mut self) {
-        let amsterdam = self.spec.is_enabled_in(SpecId::AMSTERDAM);
-        match self.choices.below(10) {
-            0..=3 => {
-                let depth = 1 + self.choices.below(self.height.clamp(1, 16));
-                self.op(op::DUP1 + depth as u8 - 1, depth, depth + 1);
-            }
-            4..=7 => {
-                let depth = 1 + self.choices.below(self.height.saturating_sub(1).clamp(1, 16));
-                self.op(op::SWAP1 + depth as u8 - 1, depth + 1, depth + 1);
-            }
-            8 if amsterdam => {
-                let opcode = self.choices.pick(&[op::DUPN, op::SWAPN, op::EXCHANGE]);
-                let immediate = match opcode {
-                    op::EXCHANGE => self.choices.pick(&[0x8e, 0x9d, 0x8d, 0x2f, 0x00, 0x50]),
-                    _ => self.choices.pick(&[0x80, 0x81, 0x90, 0x00, 0x5b, 0x5a]),
-                };
-                self.need(19);
-                self.code.extend([opcode, immediate]);
-                self.height += (opcode == op::DUPN) as usize;
-            }
-            _ => self.op(op::POP, 1, 0),
-        }
-    }
-
-    fn memory(&mut self) {
-        match self.choices.below(10) {
-            0 => {
-                // An offset that is not known at compile time.
-                self.need(1);
-                self.push_small(0xff);
-                self.op(op::AND, 2, 1);
-            }
-            _ => {
-                let offset = values::offset(self.choices);
-                self.push(offset);
-            }
-        }
-        match self.choices.below(10) {
-            0..=3 => self.op(op::MLOAD, 1, 1),
-            4 => self.op(op::MSTORE8, 2, 0),
-            _ => self.op(op::MSTORE, 2, 0),
-        }
-    }
-
-    fn nullary(&mut self) {
-        let opcode = match self.choices.below(5) {
-            0 => op::GAS,
-            1 if self.spec.is_enabled_in(SpecId::AMSTERDAM) => op::SLOTNUM,
-            _ => self.choices.pick(&NULLARY),
-        };
-        self.op_of_fork(opcode, 0, 1);
-    }
-
-    fn copy(&mut self) {
-        let length = values::length(self.choices);
-        let source = values::offset(self.choices);
-        let target = values::offset(self.choices);
-        let opcode = self.choices.pick(&[
-            op::CALLDATACOPY,
-            op::CODECOPY,
-            op::MCOPY,
-            op::RETURNDATACOPY,
-            op::EXTCODECOPY,
-        ]);
-        if opcode == op::RETURNDATACOPY && self.choices.chance(95) {
-            // Exactly what is there.
-            self.op_of_fork(op::RETURNDATASIZE, 0, 1);
-            self.push_small(0);
-        } else {
-            self.push(length);
-            self.push(source);
-        }
-        self.push(target);
-        if opcode == op::EXTCODECOPY {
-            self.address();
-            self.op(opcode, 4, 0);
-        } else {
-            self.op_of_fork(opcode, 3, 0);
-        }
-    }
-
-    fn storage(&mut self) {
-        if self.choices.chance(80) {
-            let key = self.choices.below(5);
-            self.push_small(key);
-        }
-        let transient = self.spec.is_enabled_in(SpecId::CANCUN) && self.choices.chance(25);
-        match (self.choices.chance(50), transient) {
-            (false, false) => self.op(op::SLOAD, 1, 1),
-            (true, false) => self.op(op::SSTORE, 2, 0),
-            (false, true) => self.op(op::TLOAD, 1, 1),
-            (true, true) => self.op(op::TSTORE, 2, 0),
-        }
-    }
-
-    fn range(&mut self) {
-        let length = values::length(self.choices);
-        let offset = values::offset(self.choices);
-        self.push(length);
-        self.push(offset);
-    }
-
-    fn keccak(&mut self) {
-        self.range();
-        self.op(op::KECCAK256, 2, 1);
-    }
-
-    fn log(&mut self) {
-        let topics = self.choices.below(5);
-        self.need(topics);
-        self.range();
-        self.op(op::LOG0 + topics as u8, 2 + topics, 0);
-    }
-
-    /// Pushes an address worth asking: a contract of the case, a precompile, nothing, anything.
-    fn address(&mut self) {
-        match self.choices.below(10) {
-            0..=5 => {
-                let n = self.choices.below(self.contracts + 2);
-                self.push(U256::from_be_slice(contract_address(n).as_slice()));
-            }
-            6..=7 => {
-                let precompile = self.choices.pick(&[1, 2, 3, 4, 4, 5, 6, 9, 10, 0x100]);
-                self.push_small(precompile);
-            }
-            8 => self.op(op::CALLER, 0, 1),
-            _ => {
-                let value = values::word(self.choices);
-                self.push(value);
-            }
-        }
-    }
-
-    fn account(&mut self) {
-        let opcode =
-            self.choices.pick(&[op::BALANCE, op::EXTCODESIZE, op::EXTCODEHASH, op::BLOCKHASH]);
-        if opcode == op::BLOCKHASH {
-            let back = self.choices.pick(&[0, 1, 256, 257, 20_000_001]);
-            self.push_small(20_000_000 - back.min(20_000_000));
-        } else {
-            self.address();
-        }
-        self.op_of_fork(opcode, 1, 1);
-        if self.choices.chance(10) {
-            let index = self.choices.below(3);
-            self.push_small(index);
-            self.op_of_fork(op::BLOBHASH, 1, 1);
-        }
-    }
-
     /// Pushes a condition: mostly a comparison, sometimes any word, sometimes a constant.
     fn condition(&mut self) {
         match self.choices.below(8) {
@@ -569,121 +336,6 @@ impl<'c, 'a> Program<'c, 'a> {
         self.place(label);
     }
 
-    fn call(&mut self) {
-        let homestead = self.spec.is_enabled_in(SpecId::HOMESTEAD);
-        let byzantium = self.spec.is_enabled_in(SpecId::BYZANTIUM);
-        let opcode = match self.choices.below(8) {
-            0 => op::CALLCODE,
-            1 | 2 if homestead => op::DELEGATECALL,
-            3 | 4 if byzantium => op::STATICCALL,
-            _ => op::CALL,
-        };
-        self.range();
-        self.range();
-        if matches!(opcode, op::CALL | op::CALLCODE) {
-            let value = self.choices.pick(&[0, 0, 0, 1, 1_000_000]);
-            self.push_small(value);
-        }
-        self.address();
-        match self.choices.below(4) {
-            0 => self.op(op::GAS, 0, 1),
-            1 => self.push(U256::MAX),
-            2 => self.push_small(2300),
-            _ => {
-                let gas = 100 * self.choices.below(1000);
-                self.push_small(gas);
-            }
-        }
-        let pops = if matches!(opcode, op::CALL | op::CALLCODE) { 7 } else { 6 };
-        self.op(opcode, pops, 1);
-    }
-
-    /// Sequences that compilers of EVM code got wrong before, or treat specially.
-    fn pattern(&mut self) {
-        match self.choices.below(6) {
-            0 => {
-                // Word masks, as Solidity cleans values.
-                let bits = self.choices.pick(&[8, 64, 128, 160, 255]);
-                self.need(1);
-                self.push((U256::from(1) << bits) - U256::from(1));
-                self.op(op::AND, 2, 1);
-            }
-            1 => {
-                // Gas seen between static costs.
-                self.op(op::GAS, 0, 1);
-                self.push_small(0);
-                self.op(op::MSTORE, 2, 0);
-                self.op(op::GAS, 0, 1);
-            }
-            2 => {
-                // A selector.
-                self.push_small(0);
-                self.op(op::CALLDATALOAD, 1, 1);
-                self.push_small(224);
-                self.op_of_fork(op::SHR, 2, 1);
-            }
-            3 => {
-                // The same memory twice in a block, then further up.
-                for offset in [64, 0, 96, 64] {
-                    self.need(1);
-                    self.push_small(offset);
-                    self.op(op::MSTORE, 2, 0);
-                }
-                self.push_small(65);
-                self.op(op::MLOAD, 1, 1);
-            }
-            4 => {
-                // A mapping's slot.
-                self.need(1);
-                self.push_small(0);
-                self.op(op::MSTORE, 2, 0);
-                self.push_small(64);
-                self.push_small(0);
-                self.op(op::KECCAK256, 2, 1);
-                self.op(op::SLOAD, 1, 1);
-            }
-            _ => {
-                // Words moved round: parallel moves with cycles.
-                self.need(4);
-                for depth in [2, 1, 3, 2, 3] {
-                    self.op(op::SWAP1 + depth - 1, depth as usize + 1, depth as usize + 1);
-                }
-            }
-        }
-    }
-
-    /// Initcode in memory: returns some of itself, or reverts, or whatever its bytes do.
-    fn create(&mut self) {
-        let initcodes: [&[u8]; 5] = [
-            &[0x60, 0x02, 0x60, 0x00, 0xf3],
-            &[0x60, 0x00, 0x60, 0x00, 0xfd],
-            &[0x60, 0x5b, 0x60, 0x00, 0x53, 0x60, 0x01, 0x60, 0x00, 0xf3],
-            &[0x60, 0xef, 0x60, 0x00, 0x53, 0x60, 0x01, 0x60, 0x00, 0xf3],
-            &[0x30, 0xff],
-        ];
-        let initcode = self.choices.pick(&initcodes);
-        let mut word = [0; 32];
-        word[..initcode.len()].copy_from_slice(initcode);
-        self.push(U256::from_be_bytes(word));
-        self.push_small(0);
-        self.op(op::MSTORE, 2, 0);
-        let salted = self.spec.is_enabled_in(SpecId::PETERSBURG) && self.choices.chance(50);
-        if salted {
-            let salt = self.choices.below(3);
-            self.push_small(salt);
-        }
-        let length = self.choices.pick(&[initcode.len(), 32, 0, 100]);
-        self.push_small(length);
-        self.push_small(0);
-        let value = self.choices.pick(&[0, 0, 1]);
-        self.push_small(value);
-        if salted {
-            self.op(op::CREATE2, 4, 1);
-        } else {
-            self.op(op::CREATE, 3, 1);
-        }
-    }
-
     /// Ends the frame in one arm of a branch.
     fn leave(&mut self) {
         let over = self.label();
@@ -717,30 +369,10 @@ impl<'c, 'a> Program<'c, 'a> {
         self.place(over);
     }
 
-    /// Many words at once: towards the limit of the stack, or towards its bottom.
-    fn stack_extremes(&mut self) {
-        if self.choices.chance(50) {
-            let count = self.choices.pick(&[20, 60, 300]);
-            self.need(1);
-            for _ in 0..count {
-                self.op(op::DUP1, 1, 2);
-            }
-        } else {
-            let count = self.choices.below(self.height + 2);
-            self.code.extend(std::iter::repeat_n(op::POP, count));
-            self.height = self.height.saturating_sub(count);
-        }
-    }
-
     /// A JUMPDEST byte inside of push data.
     fn hidden_jumpdest(&mut self) {
         self.code.extend([op::PUSH2, op::JUMPDEST, op::JUMPDEST]);
         self.height += 1;
-    }
-
-    fn noise(&mut self) {
-        let byte = self.choices.below(256) as u8;
-        self.code.push(byte);
     }
 
     /// Returns the words on the stack, so that every value is observed.
