@@ -13,7 +13,7 @@ use crate::{
     memory::{CodeBlock, CodeMemory, MemoryError},
     program::Program,
     slot::{Seen, Slot},
-    stats::{SharedStats, Stats},
+    stats::{Counters, Stats},
 };
 use hashbrown::HashMap;
 use kiln_abi::{EnterFn, Pc};
@@ -23,7 +23,7 @@ use revm::{bytecode::Bytecode, primitives::B256};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -69,7 +69,14 @@ struct Shared {
     /// was changed before it; caches acquire.
     generation: AtomicU64,
     recording: AtomicBool,
-    stats: SharedStats,
+    ledger: Mutex<Ledger>,
+}
+
+/// Who counts, and what was counted by those that are gone.
+#[derive(Default)]
+struct Ledger {
+    past: Stats,
+    present: Vec<Arc<Counters>>,
 }
 
 struct Native {
@@ -117,7 +124,7 @@ impl Engine {
             shards: Default::default(),
             baked: RwLock::default(),
             generation: AtomicU64::new(0),
-            stats: SharedStats::default(),
+            ledger: Mutex::default(),
         })))
     }
 
@@ -131,9 +138,12 @@ impl Engine {
         self.0.native.as_ref().map(|native| &native.library)
     }
 
-    /// The counters. What a [`crate::Tiered`] counted since its last transaction began is missing.
+    /// The counters.
     pub fn stats(&self) -> Stats {
-        self.0.stats.load()
+        let ledger = self.ledger();
+        let mut stats = ledger.past;
+        ledger.present.iter().for_each(|counters| stats += counters.load());
+        stats
     }
 
     /// Bytes of code memory in use now.
@@ -197,10 +207,25 @@ impl Engine {
         slots.iter().filter(|slot| stale(slot) && self.compile_slot(slot).is_ok()).count()
     }
 
-    pub(crate) fn add_stats(&self, stats: &Stats) {
-        self.0.stats.add(stats);
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// New counters, for one writer.
+    pub(crate) fn enlist(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        self.ledger().present.push(counters.clone());
+        counters
+    }
+
+    /// The writer of these counters is gone.
+    pub(crate) fn retire(&self, counters: &Arc<Counters>) {
+        let mut ledger = self.ledger();
+        ledger.past += counters.load();
+        ledger.present.retain(|present| !Arc::ptr_eq(present, counters));
+    }
+
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
     }
@@ -209,6 +234,7 @@ impl Engine {
         self.0.generation.fetch_add(1, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn trampoline(&self) -> Option<EnterFn> {
         let native = self.0.native.as_ref()?;
         // SAFETY: offset 0 of the library's trampoline is a function of this type; it is mapped
@@ -293,6 +319,7 @@ impl Engine {
 
     /// Compiles again what has come to run many blocks that its program does not have. The work of
     /// all compilations of a code together stays linear.
+    #[inline]
     pub(crate) fn refresh(&self, slot: &Slot, program: &Program) -> Option<Arc<Program>> {
         let fresh = slot.seen()?.fresh() as usize;
         let worth = fresh > 4 + program.regions() / 4 && !self.0.recording.load(Ordering::Relaxed);
@@ -300,6 +327,7 @@ impl Engine {
     }
 
     /// Whether frames are to be interpreted and recorded.
+    #[inline]
     pub(crate) fn is_recording(&self) -> bool {
         self.0.recording.load(Ordering::Relaxed)
     }
@@ -354,7 +382,7 @@ impl Engine {
                 Err(error)
             }
         };
-        self.add_stats(&stats);
+        self.ledger().past += stats;
         result
     }
 }

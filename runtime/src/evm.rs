@@ -11,7 +11,7 @@ use crate::{
     engine::{Advice, Engine},
     frame::{self, Compiled, Tables},
     resident::Resident,
-    stats::Stats,
+    stats::Counters,
     watch::{Declared, Watch},
 };
 use kiln_abi::EnterFn;
@@ -37,6 +37,7 @@ use revm::{
     primitives::{Address, Bytes},
     state::EvmState,
 };
+use std::sync::Arc;
 
 /// An EVM that runs plain Ethereum frames: what [`Tiered`] can wrap. Implemented for all that are.
 pub trait EthEvm:
@@ -71,25 +72,19 @@ pub struct Tiered<EVM> {
     trampoline: Option<EnterFn>,
     watch: Watch,
     resident: Resident,
-    shared: Tally,
+    member: Member,
 }
 
-/// The engine, and what is to be added to its counters when a transaction is over.
+/// The engine, with a set of its counters that this EVM alone writes.
 #[derive(Debug)]
-struct Tally {
+struct Member {
     engine: Engine,
-    stats: Stats,
+    counters: Arc<Counters>,
 }
 
-impl Tally {
-    fn flush(&mut self) {
-        self.engine.add_stats(&std::mem::take(&mut self.stats));
-    }
-}
-
-impl Drop for Tally {
+impl Drop for Member {
     fn drop(&mut self) {
-        self.flush();
+        self.engine.retire(&self.counters);
     }
 }
 
@@ -114,7 +109,7 @@ impl<EVM> Tiered<EVM> {
             trampoline,
             watch: Watch::default(),
             resident: Resident::default(),
-            shared: Tally { engine, stats: Stats::default() },
+            member: Member { counters: engine.enlist(), engine },
         }
     }
 
@@ -136,7 +131,7 @@ impl<EVM> Tiered<EVM> {
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
-        &self.shared.engine
+        &self.member.engine
     }
 }
 
@@ -147,9 +142,16 @@ impl<EVM: EthEvm> Tiered<EVM> {
     /// A wrong declaration makes results wrong: compiled code has revm's own semantics for all
     /// opcodes that are not named as replaced.
     pub fn declare(mut self, declared: Declared) -> Self {
-        let (_, instructions, _, _) = self.evm.all();
-        self.watch.declare(instructions.instruction_table(), declared);
-        self.active = self.shared.engine.config().enabled && self.watch.knows();
+        let (context, instructions, _, _) = self.evm.all();
+        let (table, gas) = (instructions.instruction_table(), instructions.gas_table());
+        self.watch.declare(table, declared);
+        self.active = self.member.engine.config().enabled;
+        if self.active {
+            // Not left to the first transaction.
+            let spec = context.cfg().spec().into();
+            self.watch.baked(&self.member.engine, table, gas, spec, true);
+            self.resident.prepare();
+        }
         self
     }
 
@@ -171,11 +173,11 @@ impl<EVM: EthEvm> Tiered<EVM> {
         let spec = frame.interpreter.runtime_flag.spec_id;
         // Once a transaction is enough: nothing but a transaction's caller changes tables.
         let look = begins && frame.depth == 0;
-        let Some(baked) = self.watch.baked(&self.shared.engine, table, gas, spec, look) else {
+        let Some(baked) = self.watch.baked(&self.member.engine, table, gas, spec, look) else {
             return Plan::Interpret;
         };
-        self.shared.stats.lookups += 1;
-        let index = self.resident.find(&self.shared.engine, bytecode, hash, baked);
+        self.member.counters.lookups.add(1);
+        let index = self.resident.find(&self.member.engine, bytecode, hash, baked);
         self.consult(index, begins)
     }
 
@@ -183,28 +185,28 @@ impl<EVM: EthEvm> Tiered<EVM> {
     fn consult(&mut self, index: usize, begins: bool) -> Plan {
         let entry = self.resident.entry(index);
         let Some(program) = &entry.program else { return self.advise(index, begins) };
-        if self.shared.engine.is_recording() {
+        if self.member.engine.is_recording() {
             return Plan::Record(index);
         }
-        if begins && let Some(newer) = self.shared.engine.refresh(&entry.slot, program) {
+        if begins && let Some(newer) = self.member.engine.refresh(&entry.slot, program) {
             entry.program = Some(newer);
         }
-        self.shared.stats.hits += 1;
+        self.member.counters.hits.add(1);
         Plan::Run(index)
     }
 
     #[cold]
     fn advise(&mut self, index: usize, begins: bool) -> Plan {
         let entry = self.resident.entry(index);
-        match self.shared.engine.advise(&entry.slot, begins) {
+        match self.member.engine.advise(&entry.slot, begins) {
             Advice::Run(program) => {
                 entry.program = Some(program);
-                self.shared.stats.hits += 1;
+                self.member.counters.hits.add(1);
                 Plan::Run(index)
             }
             Advice::Record => Plan::Record(index),
             Advice::Interpret => {
-                self.shared.stats.interpreted_frames += 1;
+                self.member.counters.interpreted_frames.add(1);
                 Plan::Interpret
             }
         }
@@ -221,11 +223,11 @@ impl<EVM: EthEvm> Tiered<EVM> {
             instructions: instructions.instruction_table(),
             gas: instructions.gas_table(),
         };
-        let (interpreter, stats) = (&mut frame.interpreter, &mut self.shared.stats);
+        let (interpreter, stats) = (&mut frame.interpreter, &*self.member.counters);
         let action = match plan {
             Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
             Plan::Record(index) => {
-                let seen = self.shared.engine.seen(&self.resident.entry(index).slot);
+                let seen = self.member.engine.seen(&self.resident.entry(index).slot);
                 frame::record(interpreter, context, tables, seen, stats)
             }
             Plan::Run(index) => {
@@ -309,11 +311,7 @@ impl<EVM: EthEvm> EvmTr for Tiered<EVM> {
         &mut self,
         result: <Self::Frame as FrameTr>::FrameResult,
     ) -> Result<Option<FrameResult>, ContextDbError<Self::Context>> {
-        let returned = self.evm.frame_return_result(result);
-        if self.active && matches!(returned, Ok(Some(_)) | Err(_)) {
-            self.shared.flush();
-        }
-        returned
+        self.evm.frame_return_result(result)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     helpers::{FrameRun, Helpers, Interp},
     program::Program,
     slot::Seen,
-    stats::Stats,
+    stats::Counters,
 };
 use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, Word};
 use revm::{
@@ -65,7 +65,7 @@ pub(crate) fn run<H: Host>(
     host: &mut H,
     tables: Tables<'_, H>,
     compiled: &Compiled<'_>,
-    stats: &mut Stats,
+    stats: &Counters,
 ) -> InterpreterAction {
     let code = interpreter.bytecode.bytecode_ptr();
     let interpreter: *mut Interp = interpreter;
@@ -94,7 +94,7 @@ pub(crate) fn run<H: Host>(
         let next = match entry {
             None => Next::Interpret,
             Some(entry) => {
-                stats.native_entries += 1;
+                stats.native_entries.add(1);
                 // SAFETY: the entry is the program's; the rest was established above.
                 let leave = unsafe { enter(&raw mut cx, run, compiled, entry) };
                 // SAFETY: `leave` comes from the program that ran on this context.
@@ -186,18 +186,18 @@ unsafe fn finish<H: Host>(
     cx: &mut Context,
     run: &mut FrameRun<'_, H>,
     leave: Leave,
-    stats: &mut Stats,
+    stats: &Counters,
 ) -> Next {
     // SAFETY: compiled code is not running.
     let interpreter = unsafe { &mut *run.interpreter };
     match cx.outcome {
         Outcome::Bail => {}
         Outcome::Canonical => {
-            stats.exits_canonical += 1;
+            stats.exits_canonical.add(1);
             return Next::Enter;
         }
         Outcome::Ended => {
-            stats.exits_ended += 1;
+            stats.exits_ended.add(1);
             return Next::Done(end(interpreter, run.halt));
         }
         Outcome::Panicked => match run.panic.take() {
@@ -319,13 +319,13 @@ fn interpret<H: Host>(
     host: &mut H,
     tables: Tables<'_, H>,
     compiled: &Compiled<'_>,
-    stats: &mut Stats,
+    stats: &Counters,
 ) -> Option<InterpreterAction> {
     loop {
         if let Some(seen) = compiled.seen {
             seen.mark(interpreter.bytecode.pc());
         }
-        stats.interpreted_instructions += 1;
+        stats.interpreted_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
             return Some(end(interpreter, halt));
         }
@@ -341,11 +341,11 @@ pub(crate) fn record<H: Host>(
     host: &mut H,
     tables: Tables<'_, H>,
     seen: &Seen,
-    stats: &mut Stats,
+    stats: &Counters,
 ) -> InterpreterAction {
     loop {
         seen.mark(interpreter.bytecode.pc());
-        stats.recorded_instructions += 1;
+        stats.recorded_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
             return end(interpreter, halt);
         }

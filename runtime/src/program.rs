@@ -80,10 +80,12 @@ impl Program {
         self.entries.get(pc.0 as usize).is_some()
     }
 
+    #[inline]
     pub(crate) fn entries(&self) -> &EntryTable {
         &self.entries
     }
 
+    #[inline]
     pub(crate) fn exits(&self) -> &ExitTable {
         match &self.body {
             Body::Native { exits, .. } => exits,
@@ -91,6 +93,7 @@ impl Program {
         }
     }
 
+    #[inline]
     pub(crate) fn code_base(&self) -> *const u8 {
         match &self.body {
             Body::Native { code, .. } => code.ptr().as_ptr(),

@@ -12,13 +12,15 @@ use crate::{
 use revm::{bytecode::Bytecode, primitives::B256};
 use std::sync::Arc;
 
-/// A power of two.
-const ENTRIES: usize = 128;
+/// Entries at first; a power of two. Few, for EVMs that are made for one transaction.
+const ENTRIES_MIN: usize = 8;
+/// Entries at most; a power of two.
+const ENTRIES_MAX: usize = 512;
 
-/// The cache.
+/// The cache: direct-mapped, grows when two codes that are in use meet in one place.
 #[derive(Debug, Default)]
 pub(crate) struct Resident {
-    /// Empty until first used.
+    /// Empty until first used, then a power of two.
     entries: Vec<Option<Entry>>,
 }
 
@@ -35,6 +37,13 @@ pub(crate) struct Entry {
 }
 
 impl Resident {
+    /// Takes the memory for the first entries.
+    pub(crate) fn prepare(&mut self) {
+        if self.entries.is_empty() {
+            self.entries.resize_with(ENTRIES_MIN, || None);
+        }
+    }
+
     /// The entry for a code, from the engine's map if it is not here. Answers its index.
     #[inline]
     pub(crate) fn find(
@@ -44,8 +53,8 @@ impl Resident {
         hash: B256,
         baked: BakedId,
     ) -> usize {
-        let index = (u16::from_le_bytes([hash[8], hash[9]]) as usize ^ bytecode.len()) % ENTRIES;
         let generation = engine.generation();
+        let index = self.place(hash);
         if let Some(Some(entry)) = self.entries.get_mut(index)
             && entry.hash == hash
             && entry.baked == baked
@@ -54,27 +63,49 @@ impl Resident {
         {
             return index;
         }
-        self.fetch(engine, bytecode, hash, baked, index, generation);
-        index
+        self.fetch(engine, bytecode, hash, baked, generation)
+    }
+
+    #[inline]
+    fn place(&self, hash: B256) -> usize {
+        // Anything while there are no entries: then `get_mut` finds nothing there.
+        u16::from_le_bytes([hash[8], hash[9]]) as usize & self.entries.len().wrapping_sub(1)
     }
 
     #[cold]
+    #[inline(never)]
     fn fetch(
         &mut self,
         engine: &Engine,
         bytecode: &Bytecode,
         hash: B256,
         baked: BakedId,
-        index: usize,
         generation: u64,
-    ) {
-        if self.entries.is_empty() {
-            self.entries.resize_with(ENTRIES, || None);
-        }
+    ) -> usize {
+        self.make_room(hash, generation);
+        let index = self.place(hash);
         let slot = engine.slot(bytecode, hash, baked);
         let program = slot.program.load_full();
         let verified = bytecode.clone();
         self.entries[index] = Some(Entry { hash, baked, generation, verified, slot, program });
+        index
+    }
+
+    /// Grows until `hash` has a place that no other code uses, as far as that goes.
+    fn make_room(&mut self, hash: B256, generation: u64) {
+        self.prepare();
+        let in_use = |entry: &Option<Entry>| {
+            entry.as_ref().is_some_and(|entry| entry.hash != hash && entry.generation == generation)
+        };
+        while self.entries.len() < ENTRIES_MAX && in_use(&self.entries[self.place(hash)]) {
+            let len = self.entries.len() * 4;
+            let old = std::mem::take(&mut self.entries);
+            self.entries.resize_with(len, || None);
+            for entry in old.into_iter().flatten() {
+                let index = self.place(entry.hash);
+                self.entries[index] = Some(entry);
+            }
+        }
     }
 
     /// An entry that [`Resident::find`] named.

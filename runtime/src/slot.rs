@@ -81,6 +81,7 @@ impl Slot {
     }
 
     /// The marks, if a recording run made any.
+    #[inline]
     pub(crate) fn seen(&self) -> Option<&Seen> {
         self.seen.get()
     }
@@ -128,6 +129,7 @@ impl Seen {
     }
 
     /// Blocks marked since the last compilation.
+    #[inline]
     pub(crate) fn fresh(&self) -> u32 {
         self.fresh.load(Ordering::Relaxed)
     }

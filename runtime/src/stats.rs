@@ -1,9 +1,26 @@
 //! Counters.
 //!
-//! **Owns** the engine's counters. **Never** orders anything: all are relaxed, for people to read.
+//! **Owns** the counters: one set for each [`crate::Tiered`], written by nobody else, and one that
+//! holds those of the past. **Never** orders anything: all are relaxed, for people to read.
 
 use kiln_abi::ExitKind;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread at a time counts up, and any thread reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds without a locked instruction: there is only one writer.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -15,21 +32,19 @@ macro_rules! counters {
         }
 
         #[derive(Debug, Default)]
-        pub(crate) struct SharedStats {
-            $(pub(crate) $name: AtomicU64,)*
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
         }
 
-        impl SharedStats {
+        impl Counters {
             pub(crate) fn load(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* }
+                Stats { $($name: self.$name.get(),)* }
             }
+        }
 
-            pub(crate) fn add(&self, stats: &Stats) {
-                $(
-                    if stats.$name != 0 {
-                        self.$name.fetch_add(stats.$name, Ordering::Relaxed);
-                    }
-                )*
+        impl std::ops::AddAssign for Stats {
+            fn add_assign(&mut self, more: Self) {
+                $(self.$name = self.$name.wrapping_add(more.$name);)*
             }
         }
 
@@ -95,14 +110,15 @@ counters! {
     exits_ended,
 }
 
-impl Stats {
-    pub(crate) fn count_exit(&mut self, kind: ExitKind) {
-        *match kind {
-            ExitKind::Interpret => &mut self.exits_interpret,
-            ExitKind::Resume => &mut self.exits_resume,
-            ExitKind::Stop => &mut self.exits_stop,
-            ExitKind::Return => &mut self.exits_return,
-            ExitKind::Revert => &mut self.exits_revert,
-        } += 1;
+impl Counters {
+    pub(crate) fn count_exit(&self, kind: ExitKind) {
+        let counter = match kind {
+            ExitKind::Interpret => &self.exits_interpret,
+            ExitKind::Resume => &self.exits_resume,
+            ExitKind::Stop => &self.exits_stop,
+            ExitKind::Return => &self.exits_return,
+            ExitKind::Revert => &self.exits_revert,
+        };
+        counter.add(1);
     }
 }

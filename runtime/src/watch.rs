@@ -48,11 +48,6 @@ impl Watch {
         self.last = None;
     }
 
-    /// Whether anything was declared.
-    pub(crate) fn knows(&self) -> bool {
-        self.known.is_some()
-    }
-
     /// What is baked into programs for this EVM. Looks at the tables only if `look`, or if the fork
     /// is another than the last time.
     #[inline]
