@@ -60,7 +60,7 @@ fn measure(arguments: &Arguments) -> Result<Report, BenchError> {
     let budget =
         Budget { rounds_min: 9, rounds_max: 3_000, time: Duration::from_millis(arguments.time_ms) };
     let startup = Startup::measure()?;
-    let frames = frames::measure(&Budget { rounds_min: 201, ..budget })?;
+    let frames = frames::measure(&Budget { rounds_min: 1_001, ..budget })?;
     let mut rows = Vec::new();
     for subject in subjects(folder(named))? {
         let name = subject.loaded.fixture.name.clone();

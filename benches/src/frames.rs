@@ -14,13 +14,13 @@ const CALLER: Address = address!("1111111111111111111111111111111111111111");
 const LOOP: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
 const CALLEE: Address = address!("00000000000000000000000000000000000000ca");
 
-/// Calls [`CALLEE`] 4,000 times: `for (n = 4000; n != 0; n--) call(gas, callee, 0, 0, 0, 0, 0)`.
-const LOOP_CODE: [u8; 23] = hex!("610fa05b5f5f5f5f5f60ca5af150600190038060035700");
+/// Calls [`CALLEE`] 400 times: `for (n = 400; n != 0; n--) call(gas, callee, 0, 0, 0, 0, 0)`.
+const LOOP_CODE: [u8; 23] = hex!("6101905b5f5f5f5f5f60ca5af150600190038060035700");
 /// JUMPDEST, STOP.
 const CALLEE_CODE: [u8; 2] = hex!("5b00");
 
 /// Frames of the loop, its own not counted.
-pub const FRAMES: u64 = 4_000;
+pub const FRAMES: u64 = 400;
 
 /// Time of the whole loop.
 ///

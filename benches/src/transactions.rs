@@ -22,7 +22,9 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// Times of all transactions of a fixture, medians.
+/// Times of all transactions of a fixture, medians; and how they compare. The comparisons are
+/// medians too, of the quotients within a round: what slows the machine down for longer than a round
+/// cancels out of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// On plain revm.
@@ -31,27 +33,32 @@ pub struct Times {
     pub tier0_ns: u64,
     /// Through kiln, switched off.
     pub off_ns: u64,
+    /// How many times faster compiled code is than plain revm.
+    pub ratio: f64,
+    /// What kiln, switched off, costs over plain revm, as a share of that.
+    pub off_cost: f64,
 }
 
 impl Times {
-    /// The sum of two.
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            plain_ns: self.plain_ns + other.plain_ns,
-            tier0_ns: self.tier0_ns + other.tier0_ns,
-            off_ns: self.off_ns + other.off_ns,
-        }
+    /// The sum of two, and how the sums compare.
+    pub fn plus(self, other: Self) -> Self {
+        let plain_ns = self.plain_ns + other.plain_ns;
+        let tier0_ns = self.tier0_ns + other.tier0_ns;
+        let off_ns = self.off_ns + other.off_ns;
+        let (ratio, off_cost) = (quotient(plain_ns, tier0_ns), quotient(off_ns, plain_ns) - 1.0);
+        Self { plain_ns, tier0_ns, off_ns, ratio, off_cost }
     }
+}
 
-    /// How many times faster compiled code is than plain revm.
-    pub fn ratio(&self) -> f64 {
-        self.plain_ns as f64 / self.tier0_ns.max(1) as f64
-    }
+fn quotient(a: u64, b: u64) -> f64 {
+    a as f64 / b.max(1) as f64
+}
 
-    /// What kiln, switched off, costs over plain revm, as a share of that.
-    pub fn off_cost(&self) -> f64 {
-        self.off_ns as f64 / self.plain_ns.max(1) as f64 - 1.0
-    }
+/// The median quotient of two times of the same round; 0 of nothing.
+fn median_quotient(a: &[u64], b: &[u64]) -> f64 {
+    let mut quotients: Vec<f64> = a.iter().zip(b).map(|(&a, &b)| quotient(a, b)).collect();
+    quotients.sort_unstable_by(f64::total_cmp);
+    quotients.get(quotients.len() / 2).copied().unwrap_or_default()
 }
 
 /// The transactions of a fixture, measured.
@@ -94,7 +101,7 @@ impl Transactions {
     }
 
     /// The sum of two.
-    pub const fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             kept: self.kept.plus(other.kept),
             built: self.built.plus(other.built),
@@ -112,8 +119,10 @@ impl Samples {
     }
 
     fn medians(self) -> Times {
+        let [plain, tier0, off] = &self.0;
+        let (ratio, off_cost) = (median_quotient(plain, tier0), median_quotient(off, plain) - 1.0);
         let [plain_ns, tier0_ns, off_ns] = self.0.map(median);
-        Times { plain_ns, tier0_ns, off_ns }
+        Times { plain_ns, tier0_ns, off_ns, ratio, off_cost }
     }
 }
 
