@@ -58,8 +58,9 @@ fn straddles(variants: &[Case]) -> bool {
     let results = variants.iter().map(|case| {
         let outcome = oracle(case, &CaseDb::new(case));
         let last = outcome.transactions.last();
-        let frames = last.map(|last| last.trace.results().map(|(result, _)| result).collect());
-        (case.spec, last.map(|last| last.name()), frames.unwrap_or_else(Vec::new))
+        let frames: Option<Vec<_>> =
+            last.map(|last| last.trace.results().map(|(result, _)| result).collect());
+        (case.spec, last.map(|last| last.name()), frames.unwrap_or_default())
     });
     let results: std::collections::HashSet<_> = results.collect();
     let forks: std::collections::HashSet<_> = results.iter().map(|(spec, ..)| *spec).collect();

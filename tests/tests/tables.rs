@@ -336,3 +336,17 @@ fn many_without_commit() {
         assert_eq!(expected, tiered.transact_many_finalize(txs()).expect("run"));
     }
 }
+
+/// The harness itself: an engine that is told a lie gives other results, and that is seen. So the
+/// results compared elsewhere do come from compiled code.
+#[test]
+fn a_wrong_engine_is_seen() {
+    for engine in engines() {
+        let case = case();
+        let db = CaseDb::new(&case);
+        let expected = transact(&case, middle::replaced(context(&case, &db)));
+        let evm = middle::replaced(context(&case, &db));
+        let lied_to = Tiered::new(evm, engine).declare(Declared::Mainnet);
+        assert!(!differences(&expected, &transact(&case, lied_to)).is_empty());
+    }
+}
