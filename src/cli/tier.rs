@@ -101,18 +101,19 @@ impl Runner {
         }
     }
 
-    /// Makes the engine as warm as it gets, by a run: one that compiles, or one that is recorded and
-    /// then compiled. Gives what came of that run.
-    pub(crate) fn warm_up(&self, prepared: &Prepared, tier: Tier) -> Option<(Executed, FixtureDb)> {
-        let Self::Tiered(engine) = self else { return None };
+    /// Makes the engine as warm as it gets, by runs: one that compiles, or one that is recorded and
+    /// then compiled, or as many as it takes until code counts as warm. Gives what came of them.
+    pub(crate) fn warm_up(&self, prepared: &Prepared, tier: Tier) -> Vec<(Executed, FixtureDb)> {
+        let Self::Tiered(engine) = self else { return Vec::new() };
         let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
+        let rounds = if tier == Tier::Auto { AUTO_WARM_FRAMES + 1 } else { 1 };
         engine.set_recording(records);
-        let round = self.run(prepared);
+        let rounds = (0..rounds).map(|_| self.run(prepared)).collect();
         engine.set_recording(false);
         if records {
             engine.compile_recorded();
         }
-        Some(round)
+        rounds
     }
 
     /// Executes a state test's transaction.

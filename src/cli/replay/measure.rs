@@ -35,7 +35,7 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
     let runner = Runner::new(plan.tier, plan.compile)?;
     let mut times = Times::new(loaded, &prepared, plan.tier);
 
-    if let Some(round) = runner.warm_up(&prepared, plan.tier) {
+    for round in runner.warm_up(&prepared, plan.tier) {
         times.check(plan.tier, &round)?;
     }
     let before = runner.stats();

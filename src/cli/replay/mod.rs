@@ -19,7 +19,8 @@ use std::{fs, num::NonZeroUsize, path::PathBuf};
 ///
 /// Times are of all transactions of a fixture with their commits, on a fresh state each round;
 /// medians over the rounds. A tier is warm when it is measured: with `--compile all` a first round
-/// compiles, with `--compile seen` a recording round says which blocks to compile.
+/// compiles, with `--compile seen` a recording round says which blocks to compile; `--tier auto`
+/// decides itself what to compile, in a few rounds.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Fixture files, plain or gzip, or folders of them.
