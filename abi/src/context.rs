@@ -80,7 +80,6 @@ macro_rules! context_offset {
     };
 }
 
-
 const _: () = {
     // Reached with an 8-bit displacement from the pinned register.
     assert!(context_offset!(code_base) < 128);

@@ -65,12 +65,24 @@ pub enum HelperShape {
 }
 
 macro_rules! shape_fn {
-    (Pure1) => { Pure1Fn };
-    (Pure2) => { Pure2Fn };
-    (Pure3) => { Pure3Fn };
-    (Guarded3) => { Guarded3Fn };
-    (Instruction) => { InstructionFn };
-    (Expand) => { ExpandFn };
+    (Pure1) => {
+        Pure1Fn
+    };
+    (Pure2) => {
+        Pure2Fn
+    };
+    (Pure3) => {
+        Pure3Fn
+    };
+    (Guarded3) => {
+        Guarded3Fn
+    };
+    (Instruction) => {
+        InstructionFn
+    };
+    (Expand) => {
+        ExpandFn
+    };
 }
 
 macro_rules! helpers {
@@ -177,4 +189,3 @@ const _: () = {
     // The table holds nothing but function pointers.
     assert!(size_of::<HelperTable>() == Helper::ALL.len() * size_of::<usize>());
 };
-

@@ -18,8 +18,8 @@ mod word;
 pub use context::{Context, Outcome, STACK_LIMIT};
 pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
 pub use helpers::{
-    ContinueOrLeave, Helper, HelperShape, HelperTable, LEAVE, CONTINUE, Guarded3Fn, InstructionFn, ExpandFn, Pure1Fn,
-    Pure2Fn, Pure3Fn,
+    CONTINUE, ContinueOrLeave, ExpandFn, Guarded3Fn, Helper, HelperShape, HelperTable,
+    InstructionFn, LEAVE, Pure1Fn, Pure2Fn, Pure3Fn,
 };
 pub use object::{CodeObject, EnterFn, EntryTable, Leave};
 pub use word::Word;

@@ -83,5 +83,4 @@ pub struct Leave {
 /// `cx` is a complete context for the frame; `sp` is one past the top word of its stack; `block` is
 /// an entry of the code object whose `code_base`, `entries` and `exits` are in `cx`, mapped
 /// executable and kept alive by the caller until the call returns.
-pub type EnterFn =
-    unsafe extern "C" fn(cx: *mut Context, sp: *mut Word, block: *const u8) -> Leave;
+pub type EnterFn = unsafe extern "C" fn(cx: *mut Context, sp: *mut Word, block: *const u8) -> Leave;

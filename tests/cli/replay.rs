@@ -232,3 +232,13 @@ fn the_workloads_of_this_repository() {
             .prints(&["fixtures, 0 with mismatches"]);
     }
 }
+
+#[test]
+fn too_few_compiled_instructions_are_a_mismatch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = recorded(folder.path(), |_| {});
+    let replay = |tier, min| kiln(["replay", &path, "--tier", tier, "--native-share-min", min]);
+    replay("evaluator", "99").exits(0);
+    replay("interpreter", "50").exits(1).prints(&["less than 50%"]);
+    replay("evaluator", "101").exits(2);
+}

@@ -41,6 +41,10 @@ pub(super) struct Arguments {
     /// Write the results as JSON to this file; `-` is standard output, in place of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Count it as a mismatch if less than this share of all instructions, initcode aside, ran in
+    /// compiled code.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    native_share_min: Option<f64>,
     /// Print the engine's counters for each fixture too.
     #[arg(long)]
     stats: bool,
@@ -76,5 +80,17 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     if json_to.is_none_or(|path| path.as_os_str() != "-") {
         report.print(&total, &plan, arguments.stats, output)?;
     }
-    Ok(Verdict::of(total.ok))
+    let share = total.native_instruction_share * 100.0;
+    let enough = arguments.native_share_min.is_none_or(|min| share >= min);
+    if let Some(min) = arguments.native_share_min.filter(|_| !enough) {
+        output.line(format_args!("{share:.2}% ran in compiled code, less than {min}%"))?;
+    }
+    Ok(Verdict::of(total.ok && enough))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to 100".to_owned()),
+    }
 }
