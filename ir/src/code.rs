@@ -97,6 +97,16 @@ pub const fn decode_exchange(immediate: u8) -> Option<(u16, u16)> {
 pub struct JumpDests(Vec<u64>);
 
 impl JumpDests {
+    /// From revm's jump table of the same code: one bit a byte of code, least significant first.
+    pub fn from_bits(bits: &[u8]) -> Self {
+        let word = |chunk: &[u8]| {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(bytes)
+        };
+        Self(bits.chunks(8).map(word).collect())
+    }
+
     /// Whether a jump to `pc` is valid.
     #[inline]
     pub fn contains(&self, pc: usize) -> bool {
@@ -157,10 +167,7 @@ impl Blocks {
     /// # Errors
     /// If the code is longer than [`Limits::code_bytes_max`].
     pub fn scan(code: &[u8], config: &Config, limits: &Limits) -> Result<Self, BuildError> {
-        if code.len() > limits.code_bytes_max {
-            let max = limits.code_bytes_max;
-            return Err(BuildError::Limit { what: "code bytes", is: code.len(), max });
-        }
+        check_len(code, limits)?;
         let mut scan = Self {
             blocks: Vec::with_capacity(code.len() / 16 + 1),
             jump_dests: JumpDests(vec![0; code.len() / 64 + 1]),
@@ -214,11 +221,58 @@ impl Blocks {
         Ok(scan)
     }
 
+    /// Decodes only the blocks at `leaders`, which ascend; the work is proportional to those blocks,
+    /// not to the code. A leader that is none (of another fork, say) makes a block like any other:
+    /// compiled code is entered there only if the interpreter stands there.
+    ///
+    /// # Errors
+    /// If the code is longer than [`Limits::code_bytes_max`].
+    pub fn at_leaders(
+        code: &[u8],
+        jump_dests: JumpDests,
+        leaders: impl Iterator<Item = Pc>,
+        config: &Config,
+        limits: &Limits,
+    ) -> Result<Self, BuildError> {
+        check_len(code, limits)?;
+        let blocks = leaders
+            .filter(|leader| (leader.0 as usize) < code.len())
+            .map(|leader| decode_block(code, leader, config, limits))
+            .collect();
+        Ok(Self { blocks, jump_dests })
+    }
+
     /// The block that starts at `pc`.
     pub fn at(&self, pc: Pc) -> Option<&Block> {
         let index = self.blocks.binary_search_by_key(&pc, |block| block.start).ok()?;
         Some(&self.blocks[index])
     }
+}
+
+fn check_len(code: &[u8], limits: &Limits) -> Result<(), BuildError> {
+    let (is, max) = (code.len(), limits.code_bytes_max);
+    if is > max { Err(BuildError::Limit { what: "code bytes", is, max }) } else { Ok(()) }
+}
+
+/// Decodes one block: up to its ending, the next JUMPDEST, or the limit.
+fn decode_block(code: &[u8], leader: Pc, config: &Config, limits: &Limits) -> Block {
+    let mut pc = leader.0 as usize;
+    let is_jumpdest = code[pc] == op::JUMPDEST;
+    let (mut instructions, mut found) = (0, None);
+    while found.is_none()
+        && pc < code.len()
+        && (instructions as usize) < limits.block_instructions_max
+    {
+        if instructions != 0 && code[pc] == op::JUMPDEST {
+            break;
+        }
+        found = ending(code, pc, config);
+        pc += 1 + scan_len(code, pc, config);
+        instructions += 1;
+    }
+    let at_end = if pc >= code.len() { Ending::CodeEnd } else { Ending::Fallthrough };
+    let ending = found.unwrap_or(at_end);
+    Block { start: leader, end: Pc(pc as u32), instructions, ending, is_jumpdest }
 }
 
 /// Immediate bytes to skip. The legacy scan does not know the immediates of DUPN, SWAPN and
@@ -306,6 +360,24 @@ mod tests {
         assert_eq!(scan(&[0xe6, 0x80, 0x00], SpecId::AMSTERDAM), [(0, 2, Ending::Return)]);
         // Not activated.
         assert_eq!(scan(&[0xe6, 0x80, 0x00], SpecId::OSAKA), [(0, 1, Ending::End)]);
+    }
+
+    #[test]
+    fn single_blocks_decode_as_in_the_whole_scan() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let config = Config { spec: SpecId::AMSTERDAM, gas: [1; 256], replaced: OpcodeSet::EMPTY };
+        let limits = Limits { block_instructions_max: 40, ..Limits::default() };
+        for _ in 0..2000 {
+            let palette = [0x5b, 0x60, 0x7f, 0x01, 0x50, 0x57, 0xf1, 0xe6, 0x80, 0x00];
+            let code: Vec<u8> =
+                (0..rng.usize(1..200)).map(|_| *rng.choice(&palette).unwrap()).collect();
+            let whole = Blocks::scan(&code, &config, &limits).unwrap();
+            let leaders = whole.blocks.iter().map(|block| block.start);
+            let bits: Vec<u8> = whole.jump_dests.0.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let dests = JumpDests::from_bits(&bits);
+            let parts = Blocks::at_leaders(&code, dests, leaders, &config, &limits).unwrap();
+            assert_eq!(parts, whole, "{code:02x?}");
+        }
     }
 
     #[test]
