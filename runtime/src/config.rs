@@ -2,6 +2,7 @@
 //!
 //! **Owns** the options. **Never** reads the environment: the command does.
 
+use crate::force::Force;
 use kiln_ir::Limits;
 
 /// What runs compiled code.
@@ -42,6 +43,8 @@ pub struct Config {
     pub code_bytes_max: usize,
     /// Bounds on the work for one program.
     pub limits: Limits,
+    /// Transitions that are forced, for tests.
+    pub force: Force,
 }
 
 impl Default for Config {
@@ -54,6 +57,7 @@ impl Default for Config {
             recording: false,
             code_bytes_max: 1 << 30,
             limits: Limits::default(),
+            force: Force::NONE,
         }
     }
 }
