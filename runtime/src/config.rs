@@ -1,9 +1,19 @@
 //! What an [`crate::Engine`] is told.
 //!
-//! **Owns** the options. **Never** reads the environment: the command does.
+//! **Owns** the options and every way to state them: as plain data, by the builder, by `KILN_*`
+//! variables. **Never** reads the environment unless asked to ([`Config::from_env`]).
+
+mod builder;
+mod error;
+mod variables;
+
+pub use builder::ConfigBuilder;
+pub use error::ConfigError;
+pub use variables::{VARIABLES, Variable};
 
 use crate::force::Force;
 use kiln_ir::Limits;
+use std::ffi::OsStr;
 
 /// What runs compiled code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,8 +35,9 @@ pub enum Compile {
     Seen,
 }
 
-/// The options of an engine.
-#[derive(Clone, Debug)]
+/// The options of an engine. Plain data: whoever fills in the fields is believed;
+/// [`Config::builder`] checks them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// If false, everything is interpreted by the EVM's own frame loop.
     pub enabled: bool,
@@ -59,5 +70,41 @@ impl Default for Config {
             limits: Limits::default(),
             force: Force::NONE,
         }
+    }
+}
+
+impl Config {
+    /// Starts from the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The defaults, changed by the `KILN_*` variables of the environment: those of [`VARIABLES`].
+    ///
+    /// # Errors
+    /// If a `KILN_*` variable is not one of them, or has a bad value.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::builder().env()?.build()
+    }
+
+    /// As [`Config::from_env`], with these pairs of name and value for an environment. Names that
+    /// do not begin with `KILN_` are left alone; of equal names the last one counts.
+    ///
+    /// # Errors
+    /// If a `KILN_*` name is not one of [`VARIABLES`], or has a bad value.
+    pub fn from_vars<N, V>(vars: impl IntoIterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        Self::builder().vars(vars)?.build()
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// If one is out of its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        VARIABLES.iter().try_for_each(|variable| variable.check(self))
     }
 }

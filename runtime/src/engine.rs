@@ -9,7 +9,7 @@
 
 use crate::{
     compile::{CompileError, Compiler},
-    config::{Backend, Compile, Config},
+    config::{Backend, Compile, Config, ConfigError},
     memory::{CodeBlock, CodeMemory, MemoryError},
     program::Program,
     slot::{Seen, Slot},
@@ -35,6 +35,9 @@ const SHARDS: usize = 16;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EngineError {
+    /// Options that make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No stencil library for this CPU.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -126,6 +129,14 @@ impl Engine {
             generation: AtomicU64::new(0),
             ledger: Mutex::default(),
         })))
+    }
+
+    /// An engine with the options that the environment states; see [`Config::from_env`].
+    ///
+    /// # Errors
+    /// If a `KILN_*` variable is bad, or as [`Engine::new`].
+    pub fn from_env() -> Result<Self, EngineError> {
+        Self::new(Config::from_env()?)
     }
 
     /// The options it was made with.

@@ -35,7 +35,7 @@ mod stats;
 mod watch;
 
 pub use compile::CompileError;
-pub use config::{Backend, Compile, Config};
+pub use config::{Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable};
 pub use engine::{Engine, EngineError};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};

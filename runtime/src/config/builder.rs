@@ -1,0 +1,89 @@
+//! Options that are checked before an engine gets them.
+
+use super::{Backend, Compile, Config, ConfigError, variables};
+use crate::force::Force;
+use kiln_ir::Limits;
+use std::ffi::OsStr;
+
+/// Collects options; what is stated later wins. From [`Config::builder`], or from a [`Config`].
+///
+/// ```
+/// use kiln_runtime::{Compile, Config};
+///
+/// let config = Config::builder().compile(Compile::Seen).warm_frames(2).env()?.build()?;
+/// # let _ = config;
+/// # Ok::<(), kiln_runtime::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+impl From<Config> for ConfigBuilder {
+    fn from(config: Config) -> Self {
+        Self { config }
+    }
+}
+
+macro_rules! setters {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        impl ConfigBuilder {
+            $(
+                #[doc = concat!("Sets [`Config::", stringify!($field), "`].")]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.config.$field = $field;
+                    self
+                }
+            )*
+        }
+
+        // A field without a setter does not compile.
+        const _: fn(Config) = |Config { $($field: _),* }| ();
+    };
+}
+
+setters! {
+    enabled: bool,
+    backend: Backend,
+    compile: Compile,
+    warm_frames: u32,
+    recording: bool,
+    code_bytes_max: usize,
+    limits: Limits,
+    force: Force,
+}
+
+impl ConfigBuilder {
+    /// Sets what the `KILN_*` variables of the environment state; see [`crate::VARIABLES`].
+    ///
+    /// # Errors
+    /// If one is not known, or has a bad value.
+    pub fn env(self) -> Result<Self, ConfigError> {
+        self.vars(std::env::vars_os())
+    }
+
+    /// Sets what these pairs of name and value state; see [`Config::from_vars`].
+    ///
+    /// # Errors
+    /// If a `KILN_*` name is not known, or has a bad value.
+    pub fn vars<N, V>(mut self, vars: impl IntoIterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        for (name, value) in vars {
+            variables::apply(&mut self.config, name.as_ref(), value.as_ref())?;
+        }
+        Ok(self)
+    }
+
+    /// The options, each within its range.
+    ///
+    /// # Errors
+    /// If one is not.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        self.config.validate()?;
+        Ok(self.config)
+    }
+}

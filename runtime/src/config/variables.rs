@@ -1,0 +1,262 @@
+//! The `KILN_*` variables: one row each. Parsing, ranges, error texts and README's table are derived
+//! from it.
+
+use super::{Backend, Compile, Config, ConfigError};
+use crate::force::Force;
+use std::{ffi::OsStr, ops::RangeInclusive};
+
+const PREFIX: &str = "KILN_";
+
+/// A name that begins with `KILN_`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Variable {
+    /// Its name. With a `*` at its end: all that begin so.
+    pub name: &'static str,
+    /// The path of the field of [`Config`] it sets. None if it is not the library's, but read by
+    /// tests or scripts.
+    pub field: Option<&'static str>,
+    /// What it is for.
+    pub meaning: &'static str,
+    knob: Option<fn(&mut Config) -> Knob<'_>>,
+}
+
+macro_rules! sets {
+    ($name:literal, $kind:ident($($field:ident).+ $(, $more:expr)*), $meaning:literal) => {
+        Variable {
+            name: $name,
+            field: Some(stringify!($($field).+)),
+            meaning: $meaning,
+            knob: Some(|config| Knob::$kind(&mut config.$($field).+ $(, $more)*)),
+        }
+    };
+}
+
+const fn not_ours(name: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, field: None, meaning, knob: None }
+}
+
+/// Every variable, in the order of README's table.
+///
+/// The bounds keep what compilers count within their fields: 32 bits for positions, instructions and
+/// fixups of a program (looked at after each block) and for the static gas of a block.
+pub const VARIABLES: &[Variable] = &[
+    sets!("KILN_ENABLED", Switch(enabled), "off: frames go straight to the EVM's own loop"),
+    sets!(
+        "KILN_BACKEND",
+        Backend(backend),
+        "machine code, or the slow evaluator of the block IR, for tests"
+    ),
+    sets!(
+        "KILN_COMPILE",
+        Compile(compile),
+        "whole contracts, or only blocks that a recording run saw"
+    ),
+    sets!(
+        "KILN_WARM_FRAMES",
+        Count(warm_frames, "frames"),
+        "frames of a code that are interpreted before it is compiled"
+    ),
+    sets!("KILN_RECORDING", Switch(recording), "start out recording: interpret and mark only"),
+    sets!(
+        "KILN_CODE_BYTES_MAX",
+        Size(code_bytes_max, 4 << 10..=1 << 40, "bytes"),
+        "machine code held at a time; what does not fit is interpreted"
+    ),
+    sets!(
+        "KILN_CODE_LEN_MAX",
+        Size(limits.code_bytes_max, 1..=1 << 30, "bytes"),
+        "bytecode of one program; longer code is interpreted"
+    ),
+    sets!(
+        "KILN_BLOCK_INSTRUCTIONS_MAX",
+        Number(limits.block_instructions_max, 1..=1 << 16, "instructions"),
+        "instructions of one block; a longer one is cut"
+    ),
+    sets!(
+        "KILN_INSTS_MAX",
+        Number(limits.insts_max, 1..=1 << 28, "IR instructions"),
+        "IR instructions of one program; beyond that code is interpreted"
+    ),
+    sets!(
+        "KILN_FIXUPS_MAX",
+        Number(limits.fixups_max, 1..=1 << 28, "fixups"),
+        "fixups of one program; beyond that code is interpreted"
+    ),
+    sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
+    not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
+    not_ours("KILN_TEST_*", "seed and number of generated tests"),
+    not_ours("KILN_LOG", "reserved; the command logs as `RUST_LOG` asks"),
+];
+
+impl Variable {
+    /// Its value that would give this configuration's field; none if it is not the library's.
+    pub fn value(&self, config: &Config) -> Option<String> {
+        Some(self.knob?(&mut config.clone()).text())
+    }
+
+    /// What values it takes, in words; none if it is not the library's.
+    pub fn expected(&self) -> Option<String> {
+        Some(self.knob?(&mut Config::default()).expected())
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == self.name,
+        }
+    }
+
+    pub(super) fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let (Some(field), Some(knob)) = (self.field, self.knob) else { return Ok(()) };
+        let mut config = config.clone();
+        let knob = knob(&mut config);
+        match knob.in_range() {
+            true => Ok(()),
+            false => {
+                Err(ConfigError::Field { field, value: knob.text(), expected: knob.expected() })
+            }
+        }
+    }
+}
+
+/// Sets the field of a variable. Leaves alone what does not begin with `KILN_`, or is not ours.
+pub(super) fn apply(config: &mut Config, name: &OsStr, value: &OsStr) -> Result<(), ConfigError> {
+    let name = name.to_string_lossy();
+    if !name.starts_with(PREFIX) {
+        return Ok(());
+    }
+    let Some(variable) = VARIABLES.iter().find(|variable| variable.is_named(&name)) else {
+        return Err(ConfigError::Unknown { name: name.into_owned() });
+    };
+    let Some(knob) = variable.knob else { return Ok(()) };
+    match value.to_str().and_then(|value| knob(config).set(value)) {
+        Some(()) => Ok(()),
+        None => Err(ConfigError::Value {
+            name: variable.name,
+            value: value.to_string_lossy().into_owned(),
+            expected: knob(config).expected(),
+        }),
+    }
+}
+
+type Range = RangeInclusive<u64>;
+type Unit = &'static str;
+
+/// A field, with how it is written.
+enum Knob<'a> {
+    Switch(&'a mut bool),
+    Backend(&'a mut Backend),
+    Compile(&'a mut Compile),
+    Count(&'a mut u32, Unit),
+    Number(&'a mut usize, Range, Unit),
+    /// A number that may have a suffix.
+    Size(&'a mut usize, Range, Unit),
+    Force(&'a mut Force),
+}
+
+impl Knob<'_> {
+    /// None if the text is bad.
+    fn set(self, text: &str) -> Option<()> {
+        match self {
+            Self::Switch(field) => *field = choose(&SWITCH, text)?,
+            Self::Backend(field) => *field = choose(&BACKEND, text)?,
+            Self::Compile(field) => *field = choose(&COMPILE, text)?,
+            Self::Count(field, _) => *field = number(text)?.try_into().ok()?,
+            Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
+            Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
+            Self::Force(field) => *field = text.parse().ok()?,
+        }
+        Some(())
+    }
+
+    /// What [`Self::set`] reads back.
+    fn text(&self) -> String {
+        match self {
+            Self::Switch(field) => name_of(&SWITCH, **field),
+            Self::Backend(field) => name_of(&BACKEND, **field),
+            Self::Compile(field) => name_of(&COMPILE, **field),
+            Self::Count(field, _) => field.to_string(),
+            Self::Number(field, ..) => field.to_string(),
+            Self::Size(field, ..) => size_text(**field as u64),
+            Self::Force(field) => field.to_string(),
+        }
+    }
+
+    fn expected(&self) -> String {
+        match self {
+            Self::Switch(_) => alternatives(&SWITCH),
+            Self::Backend(_) => alternatives(&BACKEND),
+            Self::Compile(_) => alternatives(&COMPILE),
+            Self::Count(_, unit) => format!("0 to {} {unit}", u32::MAX),
+            Self::Number(_, range, unit) => format!("{} to {} {unit}", range.start(), range.end()),
+            Self::Size(_, range, unit) => {
+                format!("{} to {} {unit}", size_text(*range.start()), size_text(*range.end()))
+            }
+            Self::Force(_) => {
+                "none, or any of promote, exit=N, swap=N, evict=N with commas between".to_owned()
+            }
+        }
+    }
+
+    fn in_range(&self) -> bool {
+        match self {
+            Self::Number(field, range, _) | Self::Size(field, range, _) => {
+                range.contains(&(**field as u64))
+            }
+            // All values there are.
+            Self::Switch(_)
+            | Self::Backend(_)
+            | Self::Compile(_)
+            | Self::Count(..)
+            | Self::Force(_) => true,
+        }
+    }
+}
+
+const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
+const BACKEND: [(&str, Backend); 2] =
+    [("native", Backend::Native), ("evaluator", Backend::Evaluator)];
+const COMPILE: [(&str, Compile); 2] = [("all", Compile::All), ("seen", Compile::Seen)];
+/// Powers of 1024, largest first.
+const SUFFIXES: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
+fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Option<T> {
+    choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+}
+
+fn name_of<T: Copy + PartialEq>(choices: &[(&str, T)], value: T) -> String {
+    choices.iter().filter(|choice| choice.1 == value).map(|choice| choice.0).collect()
+}
+
+fn alternatives<T>(choices: &[(&str, T)]) -> String {
+    let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+    names.join(" or ")
+}
+
+/// Digits only: no sign, no spaces.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// A number, with a suffix of either case or none.
+fn size(text: &str) -> Option<u64> {
+    let suffixed = SUFFIXES.iter().find_map(|&(suffix, factor)| {
+        let digits = text.strip_suffix([suffix, suffix.to_ascii_lowercase()])?;
+        Some((digits, factor))
+    });
+    let (digits, factor) = suffixed.unwrap_or((text, 1));
+    number(digits)?.checked_mul(factor)
+}
+
+fn size_text(bytes: u64) -> String {
+    let whole = |&&(_, factor): &&(char, u64)| bytes != 0 && bytes.is_multiple_of(factor);
+    match SUFFIXES.iter().find(whole) {
+        Some((suffix, factor)) => format!("{}{suffix}", bytes / factor),
+        None => bytes.to_string(),
+    }
+}
+
+fn within(value: u64, range: &Range) -> Option<usize> {
+    if range.contains(&value) { value.try_into().ok() } else { None }
+}
