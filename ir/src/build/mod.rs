@@ -35,11 +35,11 @@ pub fn build(
     select: &dyn Fn(Pc) -> bool,
 ) -> Result<Module, BuildError> {
     let mut builder = Builder::new(code, blocks, config);
-    for block in &blocks.blocks {
-        if select(block.start) {
-            builder.block(block);
-            builder.check(limits)?;
-        }
+    let selected = || blocks.blocks.iter().filter(|block| select(block.start));
+    builder.reserve(selected());
+    for block in selected() {
+        builder.block(block);
+        builder.check(limits)?;
     }
     builder.resolve();
     Ok(builder.module)
@@ -79,9 +79,6 @@ enum Lowered {
 impl<'a> Builder<'a> {
     fn new(code: &'a [u8], blocks: &'a Blocks, config: &'a Config) -> Self {
         let mut module = Module { code_len: code.len() as u32, ..Module::default() };
-        module.insts.reserve(code.len() / 4);
-        module.regions.reserve(blocks.blocks.len());
-        module.exits.exits.reserve(blocks.blocks.len() * 3);
         module.exits.pool.push(Word::ZERO);
         Self {
             code,
@@ -98,6 +95,20 @@ impl<'a> Builder<'a> {
             exits_start: 0,
             memory_known: 0,
         }
+    }
+
+    /// Makes room for about what these blocks come to, so that little is moved and no page is
+    /// touched for nothing.
+    fn reserve<'b>(&mut self, blocks: impl Iterator<Item = &'b Block>) {
+        let (mut regions, mut instructions) = (0, 0);
+        for block in blocks {
+            regions += 1;
+            instructions += block.instructions as usize;
+        }
+        self.module.regions.reserve(regions);
+        self.module.insts.reserve(instructions / 2);
+        self.module.exits.exits.reserve(regions * 3);
+        self.module.exits.fixups.reserve(instructions / 3);
     }
 
     /// Refuses work over the limits.
