@@ -21,7 +21,8 @@ use tracing_subscriber::EnvFilter;
 /// A two-tier JIT for revm: replays recorded transactions and state tests, compiles and runs code.
 ///
 /// Exit codes: 0 if all is well, 1 if a result differs from what is expected, 2 for bad usage or
-/// unreadable input. Messages of the library go to standard error, as RUST_LOG asks.
+/// unreadable input. Messages of the library go to standard error, as RUST_LOG asks. The KILN_
+/// variables of README.md set the options of the engine; what arguments say wins.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

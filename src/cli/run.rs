@@ -4,7 +4,7 @@ use super::{
     Verdict, code,
     error::CliError,
     output::{Output, duration, grouped},
-    tier::{Compile, Runner, Tier},
+    tier::{Runner, Tier},
 };
 use clap::builder::NonEmptyStringValueParser;
 use kiln::fixture::{DbAccount, FixtureDb, Prepared, parse_spec};
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         .map_err(|error| CliError::Usage(format!("--calldata is not hexadecimal: {error}")))?;
     let code = code::read(&arguments.code)?;
     let prepared = prepare(arguments, code, calldata);
-    let runner = Runner::new(arguments.tier, Compile::All)?;
+    let runner = Runner::new(arguments.tier, None, None)?;
     let (mut executed, _) = runner.run(&prepared);
     let elapsed = executed.elapsed.as_nanos().try_into().unwrap_or(u64::MAX);
     match executed.results.pop() {

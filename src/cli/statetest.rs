@@ -5,9 +5,10 @@ use super::{
     error::CliError,
     output::{Output, grouped},
     progress,
-    tier::{Compile, Runner, Tier},
+    tier::{Runner, Tier},
 };
 use kiln::statetest::{self, Failure, Golden, Options};
+use kiln_runtime::Force;
 use std::{num::NonZeroUsize, path::PathBuf, thread};
 
 /// Run GeneralStateTest files, on all forks that revm has.
@@ -22,6 +23,12 @@ pub(super) struct Arguments {
     /// What runs the code.
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     tier: Tier,
+    /// Force rare transitions, for tests: `exit=N`, `swap=N`, `evict=N`, `promote`, or several with
+    /// commas between them. At every N-th entry into compiled code a block is interpreted instead,
+    /// or the program is replaced by a freshly compiled one, or dropped; `promote` compiles every
+    /// code at its first frame. Each EVM counts for itself. Slow.
+    #[arg(long, value_name = "MODES")]
+    force: Option<Force>,
     /// Compare gas, result and output with this file too: lines of `[path, test, fork, d, g, v,
     /// gas_used, result, output]`, plain or gzip.
     #[arg(long, value_name = "FILE")]
@@ -42,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let golden = arguments.golden.as_deref().map(Golden::load).transpose()?;
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok());
     let options = Options { threads: threads.unwrap_or(NonZeroUsize::MIN), golden };
-    let runner = Runner::new(arguments.tier, Compile::All)?;
+    let runner = Runner::new(arguments.tier, None, arguments.force)?;
 
     let bar = progress::bar(files.len(), "state tests");
     let execute = |input: statetest::Input<'_>| runner.state_test(input);

@@ -6,8 +6,8 @@ use kiln::{
     fixture::{Executed, FixtureDb, Prepared, execute, plain_evm},
     statetest::{self, Input},
 };
-use kiln_ir::OpcodeSet;
-use kiln_runtime::{Backend, Config, Engine, Stats, Tiered};
+use kiln_ir::{Limits, OpcodeSet};
+use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, Stats, Tiered};
 use revm::{
     ExecuteCommitEvm,
     bytecode::Bytecode,
@@ -49,8 +49,19 @@ impl fmt::Display for Tier {
     }
 }
 
+impl From<Compile> for kiln_runtime::Compile {
+    fn from(compile: Compile) -> Self {
+        match compile {
+            Compile::All => Self::All,
+            Compile::Seen => Self::Seen,
+        }
+    }
+}
+
 /// Frames of a code that the `auto` tier interprets, and records, before it compiles.
 const AUTO_WARM_FRAMES: u32 = 2;
+/// Rounds after which the `auto` tier counts as warm, however many frames it was told to interpret.
+const AUTO_ROUNDS_MAX: u32 = 64;
 
 /// What runs bytecode, ready to be used from several threads.
 pub(crate) enum Runner {
@@ -61,24 +72,16 @@ pub(crate) enum Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(tier: Tier, compile: Compile) -> Result<Self, CliError> {
-        let config = Config {
-            compile: match compile {
-                Compile::All => kiln_runtime::Compile::All,
-                Compile::Seen => kiln_runtime::Compile::Seen,
-            },
-            ..Config::default()
-        };
-        let config = match tier {
-            Tier::Interpreter => return Ok(Self::Plain),
-            Tier::Tier0 => config,
-            Tier::Evaluator => Config { backend: Backend::Evaluator, ..config },
-            Tier::Auto => Config {
-                compile: kiln_runtime::Compile::Seen,
-                warm_frames: AUTO_WARM_FRAMES,
-                ..config
-            },
-        };
+    /// The options given, then the environment's, then the tier's own.
+    pub(crate) fn new(
+        tier: Tier,
+        compile: Option<Compile>,
+        force: Option<Force>,
+    ) -> Result<Self, CliError> {
+        let config = config(tier, compile, force).map_err(|error| usage(&error))?;
+        if tier == Tier::Interpreter {
+            return Ok(Self::Plain);
+        }
         match Engine::new(config) {
             Ok(engine) => Ok(Self::Tiered(engine)),
             Err(error) if tier == Tier::Auto => {
@@ -106,11 +109,16 @@ impl Runner {
     pub(crate) fn warm_up(&self, prepared: &Prepared, tier: Tier) -> Vec<(Executed, FixtureDb)> {
         let Self::Tiered(engine) = self else { return Vec::new() };
         let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
-        let rounds = if tier == Tier::Auto { AUTO_WARM_FRAMES + 1 } else { 1 };
-        engine.set_recording(records);
-        let rounds = (0..rounds).map(|_| self.run(prepared)).collect();
-        engine.set_recording(false);
+        let rounds = match tier {
+            Tier::Auto => engine.config().warm_frames.min(AUTO_ROUNDS_MAX - 1) + 1,
+            _ => 1,
+        };
         if records {
+            engine.set_recording(true);
+        }
+        let rounds = (0..rounds).map(|_| self.run(prepared)).collect();
+        if records {
+            engine.set_recording(false);
             engine.compile_recorded();
         }
         rounds
@@ -135,6 +143,11 @@ impl Runner {
         }
     }
 
+    /// Whether anything at all is compiled.
+    pub(crate) fn is_tiered(&self) -> bool {
+        matches!(self, Self::Tiered(engine) if engine.config().enabled)
+    }
+
     /// Whether the engine has a program for a code, or can make one.
     pub(crate) fn compiles(&self, bytecode: &Bytecode, hash: B256, spec: SpecId) -> bool {
         match self {
@@ -142,6 +155,41 @@ impl Runner {
             Self::Tiered(engine) => engine.compile(bytecode, hash, &mainnet(spec)).is_ok(),
         }
     }
+}
+
+/// The options of a tier's engine. An option given wins over the environment, which wins over what
+/// the tier would have without it. To name a compiler is to ask for it.
+fn config(
+    tier: Tier,
+    compile: Option<Compile>,
+    force: Option<Force>,
+) -> Result<Config, ConfigError> {
+    let own = match tier {
+        Tier::Interpreter | Tier::Tier0 | Tier::Evaluator => Config::builder(),
+        Tier::Auto => Config::builder().compile(Compile::Seen.into()).warm_frames(AUTO_WARM_FRAMES),
+    };
+    let stated = own.env()?;
+    let mut stated = match tier {
+        Tier::Interpreter | Tier::Auto => stated,
+        Tier::Tier0 => stated.enabled(true).backend(Backend::Native),
+        Tier::Evaluator => stated.enabled(true).backend(Backend::Evaluator),
+    };
+    if let Some(compile) = compile {
+        stated = stated.compile(compile.into());
+    }
+    if let Some(force) = force {
+        stated = stated.force(force);
+    }
+    stated.build()
+}
+
+/// The bounds that the environment states.
+pub(crate) fn limits() -> Result<Limits, CliError> {
+    Config::from_env().map(|config| config.limits).map_err(|error| usage(&error))
+}
+
+fn usage(error: &ConfigError) -> CliError {
+    CliError::Usage(error.to_string())
 }
 
 /// What is baked into code for an EVM with mainnet's instruction table.

@@ -1,6 +1,7 @@
 //! The built command: exit codes, messages, and the shape of what it prints.
 
 mod compile;
+mod environment;
 mod replay;
 mod statetest;
 mod usage;
@@ -57,9 +58,15 @@ impl Ran {
 
 /// Runs `kiln` with these arguments.
 fn kiln<const N: usize>(arguments: [&str; N]) -> Ran {
+    kiln_in(&[], &arguments)
+}
+
+/// Runs `kiln` with these variables and arguments.
+fn kiln_in(vars: &[(&str, &str)], arguments: &[&str]) -> Ran {
     Command::new(env!("CARGO_BIN_EXE_kiln"))
-        .args(arguments)
         .env_remove("RUST_LOG")
+        .envs(vars.iter().copied())
+        .args(arguments)
         .output()
         .expect("the command starts")
         .into()

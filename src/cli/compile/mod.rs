@@ -3,9 +3,9 @@
 mod cfg;
 mod stats;
 
-use super::{Verdict, code, error::CliError, output::Output, run::spec, tier::mainnet};
+use super::{Verdict, code, error::CliError, output::Output, run::spec, tier};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kiln_ir::{Blocks, Limits, Module};
+use kiln_ir::{Blocks, Module};
 use kiln_tier0::{CompileError, Library};
 use revm::primitives::hardfork::SpecId;
 
@@ -57,8 +57,8 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     }
     let Compiler::Tier0 = arguments.tier;
     let code = code::read(&arguments.code)?;
-    let baked = mainnet(arguments.spec);
-    let limits = Limits::default();
+    let baked = tier::mainnet(arguments.spec);
+    let limits = tier::limits()?;
     let refused = |error: kiln_ir::BuildError| CliError::Engine(error.to_string());
     if arguments.emit == Emit::Stats {
         stats::Figures::of(&code, &baked, &limits)?.print(arguments.json, output)?;

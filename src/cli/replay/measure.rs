@@ -10,7 +10,7 @@ use super::{
 use kiln::fixture::{
     Executed, FixtureDb, FixtureError, Loaded, Prepared, StepCount, check, count_steps,
 };
-use kiln_runtime::Stats;
+use kiln_runtime::{Force, Stats};
 use revm::primitives::B256;
 
 /// What to run.
@@ -19,7 +19,9 @@ pub(super) struct Plan {
     /// The chosen tier.
     pub(super) tier: Tier,
     /// How much it compiles.
-    pub(super) compile: Compile,
+    pub(super) compile: Option<Compile>,
+    /// What is forced.
+    pub(super) force: Option<Force>,
     /// Whether the interpreter is measured in turns with it.
     pub(super) compare: bool,
     /// Measured rounds.
@@ -32,7 +34,7 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
     // First, because it also does what is done once a process: the KZG precompile's set-up takes
     // seconds.
     let steps = count_steps(&prepared);
-    let runner = Runner::new(plan.tier, plan.compile)?;
+    let runner = Runner::new(plan.tier, plan.compile, plan.force)?;
     let mut times = Times::new(loaded, &prepared, plan.tier);
 
     for round in runner.warm_up(&prepared, plan.tier) {
@@ -63,7 +65,7 @@ fn native_share(
     steps: &StepCount,
     delta: &Stats,
 ) -> (u64, u64) {
-    if plan.tier == Tier::Interpreter {
+    if !runner.is_tiered() {
         return (0, steps.contract);
     }
     let interpreted =

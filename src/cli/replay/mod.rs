@@ -11,6 +11,7 @@ use super::{
     tier::{Compile, Tier},
 };
 use kiln::fixture::{self, load_all};
+use kiln_runtime::Force;
 use measure::Plan;
 use report::Report;
 use std::{fs, num::NonZeroUsize, path::PathBuf};
@@ -20,7 +21,7 @@ use std::{fs, num::NonZeroUsize, path::PathBuf};
 /// Times are of all transactions of a fixture with their commits, on a fresh state each round;
 /// medians over the rounds. A tier is warm when it is measured: with `--compile all` a first round
 /// compiles, with `--compile seen` a recording round says which blocks to compile; `--tier auto`
-/// decides itself what to compile, in a few rounds.
+/// decides itself what to compile, in a few rounds, unless it is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Fixture files, plain or gzip, or folders of them.
@@ -29,9 +30,15 @@ pub(super) struct Arguments {
     /// What runs the code.
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     tier: Tier,
-    /// How much of a contract is compiled.
-    #[arg(long, value_enum, default_value_t = Compile::All)]
-    compile: Compile,
+    /// How much of a contract is compiled: all, if nothing is said, but by `--tier auto`.
+    #[arg(long, value_enum)]
+    compile: Option<Compile>,
+    /// Force rare transitions, for tests: `exit=N`, `swap=N`, `evict=N`, `promote`, or several with
+    /// commas between them. At every N-th entry into compiled code a block is interpreted instead,
+    /// or the program is replaced by a freshly compiled one, or dropped; `promote` compiles every
+    /// code at its first frame. Each EVM counts for itself. Slow.
+    #[arg(long, value_name = "MODES")]
+    force: Option<Force>,
     /// Measured rounds; 5 with --compare, else 1.
     #[arg(long, value_name = "N")]
     rounds: Option<NonZeroUsize>,
@@ -54,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let files = load_all(&arguments.paths)?;
     let rounds = arguments.rounds.map_or(if arguments.compare { 5 } else { 1 }, NonZeroUsize::get);
     let (tier, compile, compare) = (arguments.tier, arguments.compile, arguments.compare);
-    let plan = Plan { tier, compile, compare, rounds };
+    let plan = Plan { tier, compile, force: arguments.force, compare, rounds };
 
     let bar = progress::bar(files.len(), "fixtures");
     let mut report = Report::default();
