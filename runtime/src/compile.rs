@@ -7,10 +7,11 @@ use crate::{
     config::{self, Backend},
     memory::{CodeMemory, MemoryError},
     program::Program,
+    slot::Seen,
     stats::Stats,
 };
 use kiln_abi::Pc;
-use kiln_ir::{Blocks, BuildError};
+use kiln_ir::{Blocks, BuildError, JumpDests};
 use kiln_tier0::Library;
 use revm::bytecode::Bytecode;
 use thiserror::Error;
@@ -53,11 +54,13 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// Compiles the blocks that `select` names.
+    /// Compiles all blocks, or those that were seen; then the work is proportional to them. Of these
+    /// `select` chooses.
     pub(crate) fn compile(
         &self,
         bytecode: &Bytecode,
         baked: &kiln_ir::Config,
+        seen: Option<&Seen>,
         select: &dyn Fn(Pc) -> bool,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
@@ -67,7 +70,14 @@ impl Compiler<'_> {
         let code = bytecode.original_byte_slice();
         let limits = &self.config.limits;
         let clock = Clock::start();
-        let blocks = clock.time(&mut stats.analyse_ns, || Blocks::scan(code, baked, limits))?;
+        let blocks =
+            clock.time(&mut stats.analyse_ns, || match (seen, bytecode.legacy_jump_table()) {
+                (Some(seen), Some(table)) => {
+                    let dests = JumpDests::from_bits(table.as_slice());
+                    Blocks::at_leaders(code, dests, seen.leaders(), baked, limits)
+                }
+                _ => Blocks::scan(code, baked, limits),
+            })?;
         let module = clock
             .time(&mut stats.lower_ns, || kiln_ir::build(code, &blocks, baked, limits, select))?;
         let program = match (self.config.backend, self.library) {

@@ -12,12 +12,11 @@ use crate::{
     config::{Backend, Compile, Config, ConfigError},
     memory::{CodeBlock, CodeMemory, MemoryError},
     program::Program,
-    slot::{Seen, Slot},
+    slot::Slot,
     stats::{Counters, Stats},
 };
 use hashbrown::HashMap;
 use kiln_abi::{EnterFn, Pc};
-use kiln_ir::Blocks;
 use kiln_tier0::{Library, LibraryError};
 use revm::{bytecode::Bytecode, primitives::B256};
 use std::{
@@ -196,7 +195,7 @@ impl Engine {
             return Err(CompileError::NotCode);
         }
         let slot = self.slot(bytecode, hash, self.intern(baked));
-        if let Some(program) = slot.program.load_full() {
+        if let Some(program) = slot.program() {
             return Ok(program);
         }
         if slot.failed() {
@@ -304,7 +303,7 @@ impl Engine {
         if self.0.recording.load(Ordering::Relaxed) {
             return Advice::Record;
         }
-        if let Some(program) = slot.program.load_full() {
+        if let Some(program) = slot.program() {
             return Advice::Run(program);
         }
         let frames = match begins {
@@ -316,6 +315,7 @@ impl Engine {
         }
         let config = &self.0.config;
         let ready = match config.compile {
+            _ if config.force.promote => true,
             Compile::All => frames >= config.warm_frames,
             Compile::Seen => frames >= config.warm_frames.max(1) && slot.seen().is_some(),
         };
@@ -337,18 +337,23 @@ impl Engine {
         if worth { self.compile_slot(slot).ok() } else { None }
     }
 
+    /// Compiles a code again. Frames that run its program go on in the new one at their next
+    /// safepoint.
+    pub(crate) fn recompile(&self, slot: &Slot) -> Option<Arc<Program>> {
+        // Without a new one, for instance because another thread is at it, with what there is.
+        let newer = if slot.failed() { None } else { self.compile_slot(slot).ok() };
+        newer.or_else(|| slot.program())
+    }
+
+    /// Drops the program of a code. Frames that run it leave it at their next safepoint.
+    pub(crate) fn evict(&self, slot: &Slot) {
+        slot.publish(None);
+    }
+
     /// Whether frames are to be interpreted and recorded.
     #[inline]
     pub(crate) fn is_recording(&self) -> bool {
         self.0.recording.load(Ordering::Relaxed)
-    }
-
-    /// The marks of a slot.
-    pub(crate) fn seen<'s>(&self, slot: &'s Slot) -> &'s Seen {
-        slot.seen_or_scan(|| {
-            let code = slot.bytecode.original_byte_slice();
-            Blocks::scan(code, &slot.baked, &self.0.config.limits).ok()
-        })
     }
 
     fn compile_slot(&self, slot: &Slot) -> Result<Arc<Program>, CompileError> {
@@ -359,17 +364,18 @@ impl Engine {
         let compiler =
             Compiler { config: &self.0.config, library: self.library(), memory: &self.0.memory };
         let seen = match self.0.config.compile {
-            Compile::All => None,
-            Compile::Seen => slot.seen(),
+            Compile::Seen if !self.0.config.force.promote => slot.seen(),
+            _ => None,
         };
-        let select = |pc: Pc| seen.is_none_or(|seen| seen.contains(pc));
         if let Some(seen) = slot.seen() {
             seen.take_fresh();
         }
+        let (force, nth) = (&self.0.config.force, slot.published());
+        let select = |pc: Pc| force.keeps(nth, pc);
         let mut stats = Stats::default();
         // A broken compiler costs one code its program, and nobody else anything.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            compiler.compile(&slot.bytecode, &slot.baked, &select, &mut stats)
+            compiler.compile(&slot.bytecode, &slot.baked, seen, &select, &mut stats)
         }));
         let result = match result.unwrap_or(Err(CompileError::Panicked)) {
             Ok(program) => {
@@ -381,9 +387,7 @@ impl Engine {
                     cpu_ns = stats.compile_cpu_ns,
                     "compiled"
                 );
-                if slot.program.swap(Some(program.clone())).is_some() {
-                    self.outdate();
-                }
+                slot.publish(Some(program.clone()));
                 Ok(program)
             }
             Err(error) => {

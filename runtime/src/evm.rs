@@ -9,7 +9,8 @@
 
 use crate::{
     engine::{Advice, Engine},
-    frame::{self, Compiled, Tables},
+    force::{Forced, ForcedSafepoints},
+    frame::{self, Held, Ordinary, Tables},
     resident::Resident,
     stats::Counters,
     watch::{Declared, Watch},
@@ -73,6 +74,7 @@ pub struct Tiered<EVM> {
     watch: Watch,
     resident: Resident,
     member: Member,
+    forced: Option<Box<Forced>>,
 }
 
 /// The engine, with a set of its counters that this EVM alone writes.
@@ -109,6 +111,7 @@ impl<EVM> Tiered<EVM> {
             trampoline,
             watch: Watch::default(),
             resident: Resident::default(),
+            forced: Forced::new(&engine.config().force),
             member: Member { counters: engine.enlist(), engine },
         }
     }
@@ -184,7 +187,10 @@ impl<EVM: EthEvm> Tiered<EVM> {
     #[inline]
     fn consult(&mut self, index: usize, begins: bool) -> Plan {
         let entry = self.resident.entry(index);
-        let Some(program) = &entry.program else { return self.advise(index, begins) };
+        let Some(program) = entry.program.as_ref().filter(|program| !program.is_superseded())
+        else {
+            return self.advise(index, begins);
+        };
         if self.member.engine.is_recording() {
             return Plan::Record(index);
         }
@@ -198,6 +204,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
     #[cold]
     fn advise(&mut self, index: usize, begins: bool) -> Plan {
         let entry = self.resident.entry(index);
+        entry.program = None;
         match self.member.engine.advise(&entry.slot, begins) {
             Advice::Run(program) => {
                 entry.program = Some(program);
@@ -227,15 +234,24 @@ impl<EVM: EthEvm> Tiered<EVM> {
         let action = match plan {
             Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
             Plan::Record(index) => {
-                let seen = self.member.engine.seen(&self.resident.entry(index).slot);
+                let seen = self.resident.entry(index).slot.recorded();
                 frame::record(interpreter, context, tables, seen, stats)
             }
             Plan::Run(index) => {
                 let entry = self.resident.entry(index);
-                let Some(program) = &entry.program else { unreachable!("planned to run") };
-                let seen = entry.slot.seen();
-                let compiled = Compiled { program, trampoline: self.trampoline, seen };
-                frame::run(interpreter, context, tables, &compiled, stats)
+                let held = Held {
+                    program: &mut entry.program,
+                    slot: &entry.slot,
+                    trampoline: self.trampoline,
+                };
+                match &mut self.forced {
+                    None => frame::run(interpreter, context, tables, held, &mut Ordinary, stats),
+                    Some(forced) => {
+                        let engine = &self.member.engine;
+                        let mut forced = ForcedSafepoints { forced, engine, stats };
+                        frame::run(interpreter, context, tables, held, &mut forced, stats)
+                    }
+                }
             }
         };
         frame.process_next_action(context, action).inspect(|next| {

@@ -6,6 +6,9 @@
 //! **Callers guarantee** that the program was compiled for the frame's bytecode, fork, gas table and
 //! instruction table.
 //!
+//! A frame run is a sequence of *legs*, each in one program: at a *safepoint*, in front of an entry
+//! into compiled code, the state is canonical and the program can be exchanged.
+//!
 //! **Never** differs from [`Interp::run_plain`] in its result. Keeps nothing from one frame run to
 //! the next: a suspended frame is an ordinary revm frame.
 
@@ -13,7 +16,7 @@ use crate::{
     canonical::{materialise, refresh, stack_is_usable},
     helpers::{FrameRun, Helpers, Interp},
     program::Program,
-    slot::Seen,
+    slot::{Seen, Slot},
     stats::Counters,
 };
 use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, Word};
@@ -25,7 +28,7 @@ use revm::{
     },
     primitives::{Bytes, hints_util::cold_path},
 };
-use std::panic::resume_unwind;
+use std::{panic::resume_unwind, sync::Arc};
 
 /// The EVM's tables.
 pub(crate) struct Tables<'a, H> {
@@ -42,11 +45,67 @@ impl<H> Clone for Tables<'_, H> {
 impl<H> Copy for Tables<'_, H> {}
 
 /// What a frame run uses of the engine.
-pub(crate) struct Compiled<'a> {
-    pub(crate) program: &'a Program,
+pub(crate) struct Held<'a> {
+    /// The program, pinned here while it runs. After the frame run: the one to go on in.
+    pub(crate) program: &'a mut Option<Arc<Program>>,
+    pub(crate) slot: &'a Slot,
     pub(crate) trampoline: Option<EnterFn>,
+}
+
+/// What a leg uses.
+struct Compiled<'a> {
+    program: &'a Program,
+    trampoline: Option<EnterFn>,
     /// Where blocks that were interpreted are marked, if anyone wants to know.
-    pub(crate) seen: Option<&'a Seen>,
+    seen: Option<&'a Seen>,
+}
+
+/// What happens at a safepoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Compiled code is entered.
+    Enter,
+    /// The block is interpreted.
+    Interpret,
+    /// The leg ends, and another program is asked for.
+    Exchange,
+}
+
+/// Decides what happens at safepoints.
+pub(crate) trait Safepoints {
+    /// What happens at this one.
+    fn order(&mut self, program: &Program) -> Order;
+
+    /// The next leg's program, after [`Order::Exchange`]. Without one the frame is interpreted.
+    fn exchange(&mut self, slot: &Slot) -> Option<Arc<Program>>;
+
+    /// Whether [`Safepoints::resume`] is to be asked while a frame without program is interpreted.
+    fn resumes(&self) -> bool;
+
+    /// The program in which a frame that lost its own goes on in front of the given opcode.
+    fn resume(&mut self, slot: &Slot, opcode: u8) -> Option<Arc<Program>>;
+}
+
+/// A program is run until its slot has another one.
+pub(crate) struct Ordinary;
+
+impl Safepoints for Ordinary {
+    #[inline]
+    fn order(&mut self, program: &Program) -> Order {
+        if program.is_superseded() { Order::Exchange } else { Order::Enter }
+    }
+
+    fn exchange(&mut self, slot: &Slot) -> Option<Arc<Program>> {
+        slot.program()
+    }
+
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    fn resume(&mut self, _: &Slot, _: u8) -> Option<Arc<Program>> {
+        None
+    }
 }
 
 /// What the frame loop does next.
@@ -60,14 +119,47 @@ enum Next {
 }
 
 /// Runs a frame until it ends or suspends, as `run_plain` would.
-pub(crate) fn run<H: Host>(
+pub(crate) fn run<H: Host, S: Safepoints>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    held: Held<'_>,
+    safepoints: &mut S,
+    stats: &Counters,
+) -> InterpreterAction {
+    let code = interpreter.bytecode.bytecode_ptr();
+    let Held { program: held, slot, trampoline } = held;
+    loop {
+        if let Some(program) = held {
+            let compiled = Compiled { program, trampoline, seen: slot.seen() };
+            if let Some(action) = leg(interpreter, host, tables, &compiled, code, safepoints, stats)
+            {
+                return action;
+            }
+            *held = safepoints.exchange(slot);
+            let count = if held.is_some() { &stats.swaps } else { &stats.frames_dropped };
+            count.add(1);
+        } else {
+            match interpret_dropped(interpreter, host, tables, slot, safepoints, stats) {
+                Ok(program) => *held = Some(program),
+                Err(action) => return action,
+            }
+        }
+    }
+}
+
+/// Runs a frame in one program. Answers the action if the frame run is over; else another program
+/// is asked for.
+#[inline]
+fn leg<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     compiled: &Compiled<'_>,
+    code: *const u8,
+    safepoints: &mut S,
     stats: &Counters,
-) -> InterpreterAction {
-    let code = interpreter.bytecode.bytecode_ptr();
+) -> Option<InterpreterAction> {
     let interpreter: *mut Interp = interpreter;
     let mut run = FrameRun {
         interpreter,
@@ -88,29 +180,64 @@ pub(crate) fn run<H: Host>(
         // A replaced instruction may have put anything in place of these.
         if !stack_is_usable(interp) || interp.bytecode.bytecode_ptr() != code {
             cold_path();
-            return interp.run_plain(tables.instructions, tables.gas, host);
+            return Some(interp.run_plain(tables.instructions, tables.gas, host));
         }
         let entry = compiled.program.entries().get(interp.bytecode.pc());
         let next = match entry {
             None => Next::Interpret,
-            Some(entry) => {
-                stats.native_entries.add(1);
-                // SAFETY: the entry is the program's; the rest was established above.
-                let leave = unsafe { enter(&raw mut cx, run, compiled, entry) };
-                // SAFETY: `leave` comes from the program that ran on this context.
-                unsafe { finish(&mut cx, &mut *run, leave, stats) }
-            }
+            Some(entry) => match safepoints.order(compiled.program) {
+                Order::Enter => {
+                    stats.native_entries.add(1);
+                    // SAFETY: the entry is the program's; the rest was established above.
+                    let leave = unsafe { enter(&raw mut cx, run, compiled, entry) };
+                    // SAFETY: `leave` comes from the program that ran on this context.
+                    unsafe { finish(&mut cx, &mut *run, leave, stats) }
+                }
+                Order::Interpret => Next::Interpret,
+                Order::Exchange => return None,
+            },
         };
         match next {
             Next::Enter => {}
-            Next::Done(action) => return action,
+            Next::Done(action) => return Some(action),
             Next::Interpret => {
                 // SAFETY: as at the start of the loop.
                 let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
-                if let Some(action) = interpret(interp, host, tables, compiled, stats) {
-                    return action;
+                if let Some(action) =
+                    interpret(interp, host, tables, compiled, entry.is_none(), stats)
+                {
+                    return Some(action);
                 }
             }
+        }
+    }
+}
+
+/// Goes on without a program. Answers the one to go on in, or the action if the frame run is over.
+#[cold]
+fn interpret_dropped<H: Host, S: Safepoints>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    slot: &Slot,
+    safepoints: &mut S,
+    stats: &Counters,
+) -> Result<Arc<Program>, InterpreterAction> {
+    if !safepoints.resumes() {
+        return Err(interpreter.run_plain(tables.instructions, tables.gas, host));
+    }
+    // The program was dropped in front of an entry.
+    let mut leads = true;
+    loop {
+        if let Some(seen) = slot.seen() {
+            leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
+        }
+        stats.interpreted_instructions.add(1);
+        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
+            return Err(end(interpreter, halt));
+        }
+        if let Some(program) = safepoints.resume(slot, interpreter.bytecode.opcode()) {
+            return Ok(program);
         }
     }
 }
@@ -312,18 +439,19 @@ fn end(interpreter: &mut Interp, halt: InstructionResult) -> InterpreterAction {
     interpreter.take_next_action()
 }
 
-/// Interprets at least one instruction, and on up to the next entry. Answers the action if the
-/// frame run is over.
+/// Interprets at least one instruction, and on up to the next entry. `leads` says whether the first
+/// one is known to begin a block. Answers the action if the frame run is over.
 fn interpret<H: Host>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     compiled: &Compiled<'_>,
+    mut leads: bool,
     stats: &Counters,
 ) -> Option<InterpreterAction> {
     loop {
         if let Some(seen) = compiled.seen {
-            seen.mark(interpreter.bytecode.pc());
+            leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
         }
         stats.interpreted_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
@@ -343,8 +471,10 @@ pub(crate) fn record<H: Host>(
     seen: &Seen,
     stats: &Counters,
 ) -> InterpreterAction {
+    // A frame begins, or goes on behind a call.
+    let mut leads = true;
     loop {
-        seen.mark(interpreter.bytecode.pc());
+        leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
         stats.recorded_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
             return end(interpreter, halt);

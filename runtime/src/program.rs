@@ -7,6 +7,7 @@ use crate::{eval_machine::EvalMachine, memory::CodeBlock};
 use kiln_abi::{Context, EnterFn, EntryTable, ExitTable, Leave, Pc, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An immutable compiled program.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub struct Program {
     body: Body,
     regions: usize,
     instructions: usize,
+    /// Its slot has another program, or none. Set (release) after that was stored; who sees it
+    /// (acquire) does not find this one in the slot.
+    superseded: AtomicBool,
 }
 
 /// The code, as its backend has it.
@@ -39,8 +43,8 @@ impl Program {
         entries: EntryTable,
         exits: ExitTable,
     ) -> Self {
-        let (regions, instructions) = (module.regions.len(), module.instructions());
-        Self { bytecode, entries, body: Body::Native { code, exits }, regions, instructions }
+        let counts = (module.regions.len(), module.instructions());
+        Self::new(bytecode, counts, entries, Body::Native { code, exits })
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
@@ -48,8 +52,18 @@ impl Program {
         for (index, region) in module.regions.iter().enumerate() {
             entries.insert(region.pc, index as u32 + 1, region.is_jumpdest);
         }
-        let (regions, instructions) = (module.regions.len(), module.instructions());
-        Self { bytecode, entries, body: Body::Evaluated { module }, regions, instructions }
+        let counts = (module.regions.len(), module.instructions());
+        Self::new(bytecode, counts, entries, Body::Evaluated { module })
+    }
+
+    fn new(
+        bytecode: Bytecode,
+        (regions, instructions): (usize, usize),
+        entries: EntryTable,
+        body: Body,
+    ) -> Self {
+        let superseded = AtomicBool::new(false);
+        Self { bytecode, entries, body, regions, instructions, superseded }
     }
 
     /// The bytecode it was made from.
@@ -78,6 +92,17 @@ impl Program {
     /// Whether the block at `pc` is compiled.
     pub fn is_compiled(&self, pc: Pc) -> bool {
         self.entries.get(pc.0 as usize).is_some()
+    }
+
+    /// Whether its slot has another program by now, or none.
+    #[inline]
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
+    /// Tells running frames to leave it at their next safepoint. For the slot, after it let go.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
     }
 
     #[inline]

@@ -85,7 +85,7 @@ impl Resident {
         self.make_room(hash, generation);
         let index = self.place(hash);
         let slot = engine.slot(bytecode, hash, baked);
-        let program = slot.program.load_full();
+        let program = slot.program();
         let verified = bytecode.clone();
         self.entries[index] = Some(Entry { hash, baked, generation, verified, slot, program });
         index

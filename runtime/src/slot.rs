@@ -6,7 +6,7 @@
 use crate::program::Program;
 use arc_swap::ArcSwapOption;
 use kiln_abi::Pc;
-use kiln_ir::Blocks;
+use kiln_ir::{LOWERING, activated_in};
 use revm::bytecode::Bytecode;
 use std::sync::{
     Arc, OnceLock,
@@ -22,7 +22,9 @@ pub(crate) struct Slot {
     pub(crate) baked: Arc<kiln_ir::Config>,
     /// The program that runs. Readers get an `Arc` of an immutable program: the store pairs with
     /// their load inside of `ArcSwap`.
-    pub(crate) program: ArcSwapOption<Program>,
+    program: ArcSwapOption<Program>,
+    /// Programs published so far.
+    published: AtomicU32,
     frames: AtomicU32,
     /// Held by whoever compiles.
     compiling: AtomicBool,
@@ -36,11 +38,33 @@ impl Slot {
             bytecode,
             baked,
             program: ArcSwapOption::empty(),
+            published: AtomicU32::new(0),
             frames: AtomicU32::new(0),
             compiling: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             seen: OnceLock::new(),
         }
+    }
+
+    /// The program that runs.
+    #[inline]
+    pub(crate) fn program(&self) -> Option<Arc<Program>> {
+        self.program.load_full()
+    }
+
+    /// Puts a program in the place of the present one, or none. Frames that run the present one
+    /// leave it at their next safepoint.
+    pub(crate) fn publish(&self, program: Option<Arc<Program>>) {
+        // Relaxed: only counts.
+        self.published.fetch_add(program.is_some() as u32, Ordering::Relaxed);
+        if let Some(old) = self.program.swap(program) {
+            old.supersede();
+        }
+    }
+
+    /// Programs published so far.
+    pub(crate) fn published(&self) -> u32 {
+        self.published.load(Ordering::Relaxed)
     }
 
     /// Counts a frame; answers how many came before. Relaxed: a heuristic.
@@ -75,9 +99,9 @@ impl Slot {
         Some(result)
     }
 
-    /// The marks; made from the blocks that `scan` finds when it is first asked for.
-    pub(crate) fn seen_or_scan(&self, scan: impl FnOnce() -> Option<Blocks>) -> &Seen {
-        self.seen.get_or_init(|| Seen::new(&scan().unwrap_or_default(), self.bytecode.len()))
+    /// The marks, for a run that is about to make some.
+    pub(crate) fn recorded(&self) -> &Seen {
+        self.seen.get_or_init(|| Seen::new(self.bytecode.len(), &self.baked))
     }
 
     /// The marks, if a recording run made any.
@@ -90,42 +114,58 @@ impl Slot {
 /// Marks of blocks that were run, by the pc of their leader.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    leaders: Box<[u64]>,
     marks: Box<[AtomicU64]>,
+    /// By opcode: whether a block ends with it.
+    ends_block: Box<[bool; 256]>,
     /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
     fresh: AtomicU32,
 }
 
 impl Seen {
-    fn new(blocks: &Blocks, code_len: usize) -> Self {
-        let mut leaders = vec![0u64; code_len / 64 + 1].into_boxed_slice();
-        for block in &blocks.blocks {
-            let pc = block.start.0 as usize;
-            leaders[pc / 64] |= 1 << (pc % 64);
+    fn new(code_len: usize, baked: &kiln_ir::Config) -> Self {
+        let ends_block = |opcode: usize| {
+            baked.replaced.contains(opcode as u8)
+                || !baked.spec.is_enabled_in(activated_in(opcode as u8))
+                || LOWERING[opcode].ends_block()
+        };
+        Self {
+            marks: (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect(),
+            ends_block: Box::new(std::array::from_fn(ends_block)),
+            fresh: AtomicU32::new(0),
         }
-        let marks = leaders.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { leaders, marks, fresh: AtomicU32::new(0) }
     }
 
-    /// Marks the block at `pc`, if one begins there.
+    /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
+    /// ended its block. Answers that of this one, for the next.
     #[inline]
-    pub(crate) fn mark(&self, pc: usize) {
-        let (word, bit) = (pc / 64, 1u64 << (pc % 64));
-        if let Some(&leaders) = self.leaders.get(word)
-            && leaders & bit != 0
-            && self.marks[word].load(Ordering::Relaxed) & bit == 0
+    pub(crate) fn step(&self, pc: usize, opcode: u8, leads: bool) -> bool {
+        if leads || opcode == revm::bytecode::opcode::JUMPDEST {
+            self.mark(pc);
+        }
+        self.ends_block[opcode as usize]
+    }
+
+    #[inline]
+    fn mark(&self, pc: usize) {
+        let bit = 1u64 << (pc % 64);
+        if let Some(word) = self.marks.get(pc / 64)
+            && word.load(Ordering::Relaxed) & bit == 0
         {
-            self.marks[word].fetch_or(bit, Ordering::Relaxed);
+            word.fetch_or(bit, Ordering::Relaxed);
             self.fresh.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Whether the block at `pc` was run.
-    pub(crate) fn contains(&self, pc: Pc) -> bool {
-        let pc = pc.0 as usize;
-        self.marks
-            .get(pc / 64)
-            .is_some_and(|word| word.load(Ordering::Relaxed) >> (pc % 64) & 1 != 0)
+    /// The leaders of the blocks that were run, in order.
+    pub(crate) fn leaders(&self) -> impl Iterator<Item = Pc> {
+        self.marks.iter().enumerate().flat_map(|(index, word)| {
+            let mut word = word.load(Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let bit = word.trailing_zeros();
+                word &= word.wrapping_sub(1);
+                (bit < 64).then_some(Pc(index as u32 * 64 + bit))
+            })
+        })
     }
 
     /// Blocks marked since the last compilation.
@@ -143,7 +183,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_ir::{Limits, OpcodeSet, SpecId};
+    use kiln_ir::{OpcodeSet, SpecId};
     use revm::primitives::Bytes;
 
     #[test]
@@ -152,17 +192,20 @@ mod tests {
         let code = [0x60, 0x04, 0x56, 0x00, 0x5b, 0x00];
         let config =
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [1; 256], replaced: OpcodeSet::EMPTY };
-        let blocks = Blocks::scan(&code, &config, &Limits::default()).unwrap();
         let slot = Slot::new(Bytecode::new_legacy(Bytes::copy_from_slice(&code)), Arc::new(config));
-        let seen = slot.seen_or_scan(|| Some(blocks));
-        for pc in [0, 2, 4, 5, 1000] {
-            seen.mark(pc);
-        }
-        let marked: Vec<_> = (0..10).filter(|&pc| seen.contains(Pc(pc))).collect();
-        assert_eq!(marked, [0, 4]);
+        let seen = slot.recorded();
+        let leads = seen.step(0, 0x60, true);
+        let leads = seen.step(2, 0x56, leads);
+        assert!(leads);
+        // The jump's target is a leader twice over.
+        assert!(!seen.step(4, 0x5b, leads));
+        assert!(seen.step(5, 0x00, false));
+        // Behind the code there is nothing to mark.
+        seen.step(1000, 0x5b, true);
+        assert_eq!(seen.leaders().collect::<Vec<_>>(), [Pc(0), Pc(4)]);
         assert_eq!(seen.fresh(), 2);
         seen.take_fresh();
-        seen.mark(4);
+        seen.step(4, 0x5b, true);
         assert_eq!(seen.fresh(), 0);
     }
 

@@ -108,6 +108,14 @@ counters! {
     exits_canonical,
     /// Left because an instruction ended the frame.
     exits_ended,
+    /// Programs that were exchanged for newer ones in running frames.
+    swaps,
+    /// Programs that were dropped under running frames, which were left to the interpreter.
+    frames_dropped,
+    /// Entries into compiled code at which a block was interpreted instead, because that is forced.
+    forced_exits,
+    /// Programs that were dropped because that is forced.
+    forced_evictions,
 }
 
 impl Counters {

@@ -7,7 +7,7 @@
 use crate::case::{BENEFICIARY, Case, SENDER, TARGET};
 use crate::db::{Access, CaseDb};
 use crate::handler::{CaseContext, Trace, TraceHandler};
-use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Tiered};
+use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Force, Tiered};
 use revm::context::result::{ExecutionResult, HaltReason, Output};
 use revm::context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv};
 use revm::handler::{EthFrame, EvmTr, Handler};
@@ -141,6 +141,26 @@ impl Engines {
         }
         tiered(case, db, engine)
     }
+}
+
+/// An engine for each backend of this target in which transitions are forced: whole contracts, and
+/// on machine code also blocks that were seen.
+///
+/// # Errors
+/// If an engine that is supported does not start.
+pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
+    let start = |name: &str, config| {
+        let engine: Result<Engine, EngineError> = Engine::new(config);
+        engine.map(|engine| (format!("{name}, {force}"), engine))
+    };
+    let all = Config { force, ..Config::default() };
+    let mut engines =
+        vec![start("evaluator", Config { backend: Backend::Evaluator, ..all.clone() })?];
+    if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        engines.push(start("tier 0", all.clone())?);
+        engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
+    }
+    Ok(engines)
 }
 
 /// Runs a case on one kiln engine.
