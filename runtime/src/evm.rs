@@ -11,6 +11,7 @@ use crate::{
     engine::{Advice, Engine},
     force::{Forced, ForcedSafepoints},
     frame::{self, Held, Ordinary, Tables},
+    helpers::Interp,
     resident::Resident,
     stats::Counters,
     watch::{Declared, Watch},
@@ -33,7 +34,8 @@ use revm::{
     },
     inspector::{InspectorEvmTr, InspectorHandler, JournalExt},
     interpreter::{
-        interpreter::EthInterpreter, interpreter_action::FrameInit, interpreter_types::Jumps,
+        Host, InterpreterAction, interpreter::EthInterpreter, interpreter_action::FrameInit,
+        interpreter_types::Jumps,
     },
     primitives::{Address, Bytes},
     state::EvmState,
@@ -248,8 +250,8 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     None => frame::run(interpreter, context, tables, held, &mut Ordinary, stats),
                     Some(forced) => {
                         let engine = &self.member.engine;
-                        let mut forced = ForcedSafepoints { forced, engine, stats };
-                        frame::run(interpreter, context, tables, held, &mut forced, stats)
+                        let forced = ForcedSafepoints { forced, engine, stats };
+                        run_forced(interpreter, context, tables, held, forced)
                     }
                 }
             }
@@ -260,6 +262,20 @@ impl<EVM: EthEvm> Tiered<EVM> {
             }
         })
     }
+}
+
+/// Not inlined: the ordinary frame loop is to stay as it is.
+#[cold]
+#[inline(never)]
+fn run_forced<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    held: Held<'_>,
+    mut safepoints: ForcedSafepoints<'_>,
+) -> InterpreterAction {
+    let stats = safepoints.stats;
+    frame::run(interpreter, host, tables, held, &mut safepoints, stats)
 }
 
 impl<EVM> Tiered<EVM>

@@ -150,7 +150,7 @@ pub(crate) fn run<H: Host, S: Safepoints>(
 
 /// Runs a frame in one program. Answers the action if the frame run is over; else another program
 /// is asked for.
-#[inline]
+#[inline(always)]
 fn leg<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,

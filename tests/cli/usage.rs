@@ -19,6 +19,8 @@ fn help_and_version() {
 fn bad_arguments() {
     kiln(["replay"]).exits(2);
     kiln(["replay", "x", "--tier", "tier9"]).exits(2).complains(&["tier9"]);
+    kiln(["replay", "x", "--force", "exit=0"]).exits(2).complains(&["exit=0"]);
+    kiln(["statetest", "x", "--force", "leave=1"]).exits(2).complains(&["leave=1"]);
     kiln(["replay", "x", "--rounds", "0"]).exits(2).complains(&["0"]);
     kiln(["run", "0x00", "--spec", "Constantinople"]).exits(2).complains(&["Constantinople"]);
     kiln(["run", "0x0"]).exits(2).complains(&["0x0", "hexadecimal"]);
