@@ -172,6 +172,17 @@ fn report(blocks: &[Subject], passes: &[Pass]) -> String {
             pass.stats.code_bytes,
             share(&passes[index..=index]),
         );
+        let Stats { analyse_ns, lower_ns, codegen_ns, publish_ns, instructions, .. } = pass.stats;
+        let each = |ns: u64| ns as f64 / instructions.max(1) as f64;
+        text += &format!(
+            "  {instructions} instructions; ns each: analyse {:.0}, lower {:.0}, codegen {:.0}, \
+             publish {:.0}, in all {:.0}\n",
+            each(analyse_ns),
+            each(lower_ns),
+            each(codegen_ns),
+            each(publish_ns),
+            each(pass.stats.compile_cpu_ns),
+        );
     }
     text
 }

@@ -29,7 +29,7 @@ impl Compilation {
     /// # Errors
     /// There is no engine on this machine.
     pub fn measure(subject: &Subject) -> Result<Self, BenchError> {
-        let engine = Engine::new(Config::default())?;
+        let engine = Engine::new(Config::eager())?;
         let rounds: Vec<Stats> = (0..ROUNDS).map(|_| round(&engine, subject)).collect();
         let of = |field: fn(&Stats) -> u64| median(rounds.iter().map(field).collect());
         Ok(Self {

@@ -30,7 +30,7 @@ impl Startup {
         let (mut stencils, mut bytes) = (0, 0);
         for _ in 0..ROUNDS {
             let start = Instant::now();
-            let engine = Engine::new(Config::default())?;
+            let engine = Engine::new(Config::eager())?;
             times.push(start.elapsed().as_nanos() as u64);
             if let Some(library) = engine.library() {
                 (stencils, bytes) = (library.stencils(), library.bytes());

@@ -140,8 +140,8 @@ impl<'a> Engines<'a> {
     const NAMES: [&'static str; 3] = ["interpreter", "tier0", "switched off"];
 
     fn new(prepared: &'a Prepared) -> Result<Self, BenchError> {
-        let tier0 = Engine::new(Config::default())?;
-        let off = Engine::new(Config { enabled: false, ..Config::default() })?;
+        let tier0 = Engine::new(Config::eager())?;
+        let off = Engine::new(Config { enabled: false, ..Config::eager() })?;
         Ok(Self::with(prepared, tier0, off))
     }
 

@@ -29,11 +29,15 @@ pub enum Backend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compile {
     /// The whole contract.
-    #[default]
     All,
-    /// The blocks that a recording run saw.
+    /// The blocks that recorded frames came through.
+    #[default]
     Seen,
 }
+
+/// With [`Compile::Seen`], frames of a code that are recorded, once it is warm, before it is compiled:
+/// the paths through a contract that are taken at all are mostly taken again.
+pub const RECORDED_FRAMES: u32 = 2;
 
 /// The options of an engine. Plain data: whoever fills in the fields is believed;
 /// [`Config::builder`] checks them.
@@ -58,13 +62,21 @@ pub struct Config {
     pub force: Force,
 }
 
+impl Config {
+    /// Compiles every contract whole, at its first frame: for tests, for measurements, and where the
+    /// same few contracts run all the time.
+    pub fn eager() -> Self {
+        Self { compile: Compile::All, warm_frames: 0, ..Self::default() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
             backend: Backend::Native,
-            compile: Compile::All,
-            warm_frames: 0,
+            compile: Compile::Seen,
+            warm_frames: 32,
             recording: false,
             code_bytes_max: 1 << 30,
             limits: Limits::default(),

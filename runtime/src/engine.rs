@@ -9,7 +9,7 @@
 
 use crate::{
     compile::{CompileError, Compiler},
-    config::{Backend, Compile, Config, ConfigError},
+    config::{Backend, Compile, Config, ConfigError, RECORDED_FRAMES},
     memory::{CodeBlock, CodeMemory, MemoryError},
     program::Program,
     slot::Slot,
@@ -317,13 +317,16 @@ impl Engine {
         let ready = match config.compile {
             _ if config.force.promote => true,
             Compile::All => frames >= config.warm_frames,
-            Compile::Seen => frames >= config.warm_frames.max(1) && slot.seen().is_some(),
+            Compile::Seen => {
+                frames >= config.warm_frames.saturating_add(RECORDED_FRAMES)
+                    && slot.seen().is_some()
+            }
         };
         if ready && let Ok(program) = self.compile_slot(slot) {
             return Advice::Run(program);
         }
         match config.compile {
-            Compile::Seen if !slot.failed() => Advice::Record,
+            Compile::Seen if !slot.failed() && frames >= config.warm_frames => Advice::Record,
             _ => Advice::Interpret,
         }
     }
@@ -333,7 +336,7 @@ impl Engine {
     #[inline]
     pub(crate) fn refresh(&self, slot: &Slot, program: &Program) -> Option<Arc<Program>> {
         let fresh = slot.seen()?.fresh() as usize;
-        let worth = fresh > 4 + program.regions() / 4 && !self.0.recording.load(Ordering::Relaxed);
+        let worth = fresh > 8 + program.regions() / 2 && !self.0.recording.load(Ordering::Relaxed);
         if worth { self.compile_slot(slot).ok() } else { None }
     }
 

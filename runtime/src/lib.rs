@@ -35,7 +35,9 @@ mod stats;
 mod watch;
 
 pub use compile::CompileError;
-pub use config::{Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable};
+pub use config::{
+    Backend, Compile, Config, ConfigBuilder, ConfigError, RECORDED_FRAMES, VARIABLES, Variable,
+};
 pub use engine::{Engine, EngineError};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};

@@ -5,7 +5,7 @@ mod common;
 use common::{
     CALLER, Ctx, MAIN, OTHER, assert_same, call, code, compare, context, fresh_engines, transact,
 };
-use kiln_runtime::{Backend, Compile, Config, Declared, Engine, Tiered};
+use kiln_runtime::{Backend, Compile, Config, Declared, Engine, RECORDED_FRAMES, Tiered};
 use revm::{
     Context, ExecuteCommitEvm, ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext,
     SystemCallEvm,
@@ -29,7 +29,7 @@ use std::{
 const BUSY: &str = "60ff 5b 6001 9003 80 6002 57 5a 5f 55 5f 35 5f 52 6020 5f f3";
 
 fn engines() -> Vec<Engine> {
-    fresh_engines(&Config::default())
+    fresh_engines(&Config::eager())
 }
 
 /// NUMBER, but always 42.
@@ -284,7 +284,7 @@ fn an_inspector_sees_every_step() {
 
 #[test]
 fn switched_off_nothing_is_compiled() {
-    let config = Config { enabled: false, ..Config::default() };
+    let config = Config { enabled: false, ..Config::eager() };
     let engine = Engine::new(config).unwrap();
     let evm = context(SpecId::CANCUN, BUSY, "").build_mainnet();
     let mut evm = Tiered::mainnet(evm, engine.clone());
@@ -303,7 +303,7 @@ fn switched_off_nothing_is_compiled() {
 #[test]
 fn code_over_a_limit_stays_interpreted() {
     let limits = kiln_ir::Limits { code_bytes_max: 8, ..Default::default() };
-    for engine in fresh_engines(&Config { limits, ..Config::default() }) {
+    for engine in fresh_engines(&Config { limits, ..Config::eager() }) {
         let evm = context(SpecId::CANCUN, BUSY, "").build_mainnet();
         let mut evm = Tiered::mainnet(evm, engine.clone());
         for _ in 0..3 {
@@ -320,7 +320,7 @@ fn code_over_a_limit_stays_interpreted() {
 
 #[test]
 fn cold_code_is_interpreted() {
-    for engine in fresh_engines(&Config { warm_frames: 2, ..Config::default() }) {
+    for engine in fresh_engines(&Config { warm_frames: 2, ..Config::eager() }) {
         let evm = context(SpecId::CANCUN, BUSY, "").build_mainnet();
         let mut evm = Tiered::mainnet(evm, engine.clone());
         let mut programs = Vec::new();
@@ -337,7 +337,7 @@ fn only_seen_blocks_are_compiled() {
     // Two paths, by whether there is calldata.
     let main = "36 6007 57 6001 5f 55 00 5b 6002 5f 55 00";
     let main = &main.replace("36 6007", "36 600b").replace("5f 55 00 5b", "5f 55 00 00 00 5b");
-    for engine in fresh_engines(&Config { compile: Compile::Seen, ..Config::default() }) {
+    for engine in fresh_engines(&Config { compile: Compile::Seen, ..Config::eager() }) {
         let evm = context(SpecId::CANCUN, main, "").build_mainnet();
         let mut evm = Tiered::mainnet(evm, engine.clone());
         let mut check = |data: &[u8]| {
@@ -346,8 +346,10 @@ fn only_seen_blocks_are_compiled() {
             assert_same(&transact(&mut evm, call(100_000, data)), &expected, "seen");
             engine.stats()
         };
-        let recorded = check(&[]);
-        assert_eq!((recorded.programs, recorded.recorded_instructions), (0, 7));
+        for frames in 1..=u64::from(RECORDED_FRAMES) {
+            let recorded = check(&[]);
+            assert_eq!((recorded.programs, recorded.recorded_instructions), (0, 7 * frames));
+        }
         let ran = check(&[]);
         assert_eq!((ran.programs, ran.regions, ran.interpreted_instructions), (1, 2, 0));
         let other_path = check(&[1]);
@@ -493,7 +495,7 @@ fn a_database_may_run_another_evm() {
 #[test]
 fn an_engine_without_room_interprets() {
     if common::native() {
-        let config = Config { backend: Backend::Native, ..Config::default() };
+        let config = Config { backend: Backend::Native, ..Config::eager() };
         let room = Engine::new(config.clone()).unwrap().code_bytes_used();
         let engine = Engine::new(Config { code_bytes_max: room, ..config }).unwrap();
         let mut evm =

@@ -184,7 +184,7 @@ fn creates_and_selfdestructs() {
 #[test]
 fn most_instructions_run_compiled() {
     let code = "61 0400 5b 6001 9003 80 6003 57 00";
-    for engine in fresh_engines(&Config::default()) {
+    for engine in fresh_engines(&Config::eager()) {
         let evm = context(SpecId::CANCUN, code, "").build_mainnet();
         let mut tiered = Tiered::mainnet(evm, engine.clone());
         let (result, _) = transact(&mut tiered, call(1_000_000, &[]));

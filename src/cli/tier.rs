@@ -7,7 +7,7 @@ use kiln::{
     statetest::{self, Input},
 };
 use kiln_ir::{Limits, OpcodeSet};
-use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, Stats, Tiered};
+use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, RECORDED_FRAMES, Stats, Tiered};
 use revm::{
     ExecuteCommitEvm,
     bytecode::Bytecode,
@@ -58,8 +58,6 @@ impl From<Compile> for kiln_runtime::Compile {
     }
 }
 
-/// Frames of a code that the `auto` tier interprets, and records, before it compiles.
-const AUTO_WARM_FRAMES: u32 = 2;
 /// Rounds after which the `auto` tier counts as warm, however many frames it was told to interpret.
 const AUTO_ROUNDS_MAX: u32 = 64;
 
@@ -110,7 +108,10 @@ impl Runner {
         let Self::Tiered(engine) = self else { return Vec::new() };
         let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
         let rounds = match tier {
-            Tier::Auto => engine.config().warm_frames.min(AUTO_ROUNDS_MAX - 1) + 1,
+            Tier::Auto => {
+                let frames = engine.config().warm_frames.saturating_add(RECORDED_FRAMES);
+                frames.min(AUTO_ROUNDS_MAX - 1) + 1
+            }
             _ => 1,
         };
         if records {
@@ -165,8 +166,8 @@ fn config(
     force: Option<Force>,
 ) -> Result<Config, ConfigError> {
     let own = match tier {
-        Tier::Interpreter | Tier::Tier0 | Tier::Evaluator => Config::builder(),
-        Tier::Auto => Config::builder().compile(Compile::Seen.into()).warm_frames(AUTO_WARM_FRAMES),
+        Tier::Interpreter | Tier::Auto => Config::builder(),
+        Tier::Tier0 | Tier::Evaluator => Config::eager().into(),
     };
     let stated = own.env()?;
     let mut stated = match tier {

@@ -93,7 +93,7 @@ impl Engines {
     /// # Errors
     /// If an engine that is supported does not start.
     pub fn new() -> Result<Self, EngineError> {
-        let all = Config { compile: Compile::All, ..Config::default() };
+        let all = Config { compile: Compile::All, ..Config::eager() };
         let evaluator = Engine::new(Config { backend: Backend::Evaluator, ..all.clone() })?;
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
             return Ok(Self { evaluator, native: None });
@@ -153,7 +153,7 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
         let engine: Result<Engine, EngineError> = Engine::new(config);
         engine.map(|engine| (format!("{name}, {force}"), engine))
     };
-    let all = Config { force, ..Config::default() };
+    let all = Config { force, ..Config::eager() };
     let mut engines =
         vec![start("evaluator", Config { backend: Backend::Evaluator, ..all.clone() })?];
     if cfg!(all(target_arch = "x86_64", target_os = "linux")) {

@@ -12,12 +12,11 @@ const SMOKE: usize = 12;
 
 fn engines() -> Vec<(&'static str, Engine)> {
     let start = |config| Engine::new(config).expect("the engine starts");
-    let evaluator = Config { backend: Backend::Evaluator, ..Config::default() };
+    let evaluator = Config { backend: Backend::Evaluator, ..Config::eager() };
     let mut engines = vec![("evaluator", start(evaluator))];
     if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        engines.push(("tier 0", start(Config::default())));
-        engines
-            .push(("tier 0, seen", start(Config { compile: Compile::Seen, ..Config::default() })));
+        engines.push(("tier 0", start(Config::eager())));
+        engines.push(("tier 0, seen", start(Config { compile: Compile::Seen, ..Config::eager() })));
     }
     engines
 }

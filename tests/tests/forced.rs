@@ -35,7 +35,7 @@ fn engines(force: Force) -> Vec<(String, Engine)> {
 /// Machine code for whole contracts; none on targets without.
 fn native(force: Force) -> Option<Engine> {
     cfg!(all(target_arch = "x86_64", target_os = "linux"))
-        .then(|| Engine::new(Config { force, ..Config::default() }).expect("the engine starts"))
+        .then(|| Engine::new(Config { force, ..Config::eager() }).expect("the engine starts"))
 }
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
@@ -212,7 +212,7 @@ fn promoted_at_once() {
         return;
     }
     let force = mode("promote");
-    let config = Config { compile: Compile::Seen, warm_frames: 9, force, ..Config::default() };
+    let config = Config { compile: Compile::Seen, warm_frames: 9, force, ..Config::eager() };
     let engine = Engine::new(config).expect("the engine starts");
     let case = looping();
     tiered(&case, &CaseDb::new(&case), &engine);

@@ -177,7 +177,7 @@ fn a_failed_compile_is_remembered() {
     let engine = Engine::new(EngineConfig {
         limits: Limits { code_bytes_max: 64, ..Limits::default() },
         backend: kiln_runtime::Backend::Evaluator,
-        ..EngineConfig::default()
+        ..EngineConfig::eager()
     })
     .expect("the engine starts");
     let mut case = Case::of_code(SpecId::CANCUN, vec![op::JUMPDEST; 100]);

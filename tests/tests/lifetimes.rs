@@ -62,7 +62,7 @@ fn cleared_memory_is_free() {
 /// With hardly any code memory, what does not fit is interpreted.
 #[test]
 fn out_of_code_memory() {
-    let Ok(engine) = Engine::new(Config { code_bytes_max: 128 * 1024, ..Config::default() }) else {
+    let Ok(engine) = Engine::new(Config { code_bytes_max: 128 * 1024, ..Config::eager() }) else {
         return;
     };
     for seed in 0..200 {
@@ -76,7 +76,7 @@ fn out_of_code_memory() {
 /// Switched off: compiles nothing, counts nothing, changes nothing.
 #[test]
 fn off() {
-    let config = Config { enabled: false, backend: Backend::Native, ..Config::default() };
+    let config = Config { enabled: false, backend: Backend::Native, ..Config::eager() };
     let engine = Engine::new(config).expect("an engine that is off always starts");
     for seed in 0..100 {
         let case: Case = seeded(seed);

@@ -26,11 +26,11 @@ type Evm = MainnetEvm<CaseContext>;
 
 fn engines() -> Vec<Engine> {
     let mut engines = vec![
-        Engine::new(Config { backend: Backend::Evaluator, ..Config::default() })
+        Engine::new(Config { backend: Backend::Evaluator, ..Config::eager() })
             .expect("the evaluator is everywhere"),
     ];
     if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        engines.push(Engine::new(Config::default()).expect("the engine starts"));
+        engines.push(Engine::new(Config::eager()).expect("the engine starts"));
     }
     engines
 }

@@ -86,7 +86,6 @@ pub const VARIABLES: &[Variable] = &[
     sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
-    not_ours("KILN_LOG", "reserved; the command logs as `RUST_LOG` asks"),
 ];
 
 impl Variable {

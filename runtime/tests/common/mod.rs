@@ -24,7 +24,7 @@ pub(crate) const OTHER: Address = Address::with_last_byte(0xbb);
 /// An engine for each backend that runs here; shared by all tests of a binary.
 pub(crate) fn engines() -> &'static [Engine] {
     static ENGINES: OnceLock<Vec<Engine>> = OnceLock::new();
-    ENGINES.get_or_init(|| fresh_engines(&Config::default()))
+    ENGINES.get_or_init(|| fresh_engines(&Config::eager()))
 }
 
 /// New engines, with other options.

@@ -79,7 +79,7 @@ fn engine_stats(
     baked: &kiln_ir::Config,
     limits: &Limits,
 ) -> Result<kiln_runtime::Stats, CliError> {
-    let engine = Engine::new(Config { limits: *limits, ..Config::default() })
+    let engine = Engine::new(Config { limits: *limits, ..Config::eager() })
         .map_err(|error| CliError::Engine(error.to_string()))?;
     if code.is_empty() {
         return Ok(engine.stats());

@@ -113,7 +113,6 @@ pub(crate) const TRAPS: &[(&str, HeldBy)] = &[
         "JUMPDEST validity is the raw legacy scan, whatever DUPN, SWAPN, EXCHANGE take",
         Cases(&[
             "jump_scan_ignores_immediates",
-            "jump_dupn_valid_immediate_5b",
             "jump_exchange_immediate_is_target",
             "jump_exchange_bad_immediate",
         ]),
