@@ -161,7 +161,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
     }
 
     /// Decides about the frame on top of the stack.
-    #[inline]
+    #[inline(never)]
     fn plan(&mut self) -> Plan {
         let (_, instructions, _, frames) = self.evm.all_mut();
         let frame = frames.get();
@@ -222,6 +222,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
     }
 
     /// Runs the frame on top of the stack as planned.
+    #[inline(never)]
     fn run(
         &mut self,
         plan: Plan,
@@ -325,14 +326,13 @@ impl<EVM: EthEvm> EvmTr for Tiered<EVM> {
         self.evm.frame_init(frame_input)
     }
 
-    #[inline]
+    // One place where the wrapped EVM's loop is inlined, as in the plain EVM; the rest is kept out
+    // of the way of an EVM that is switched off.
+    #[inline(always)]
     fn frame_run(
         &mut self,
     ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
-        if !self.active {
-            return self.evm.frame_run();
-        }
-        match self.plan() {
+        match if self.active { self.plan() } else { Plan::Interpret } {
             Plan::Interpret => self.evm.frame_run(),
             plan => self.run(plan),
         }
