@@ -81,7 +81,7 @@ macro_rules! context_offset {
 }
 
 const _: () = {
-    // Reached with an 8-bit displacement from the pinned register.
+    // Reached with an 8-bit displacement from the register that holds the context.
     assert!(context_offset!(code_base) < 128);
     assert!(context_offset!(gas) == 0);
     assert!(size_of::<Word>() == 32 && align_of::<Word>() == 8);
