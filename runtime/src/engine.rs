@@ -15,6 +15,7 @@ use crate::{
     slot::Slot,
     stats::{Counters, Stats},
 };
+use crossbeam_utils::CachePadded;
 use hashbrown::HashMap;
 use kiln_abi::{EnterFn, Pc};
 use kiln_tier0::{Library, LibraryError};
@@ -61,11 +62,14 @@ pub(crate) struct BakedId(u32);
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Shared>);
 
+/// A part of the resident map. Padded: threads that look up different codes share no cache line.
+type Shard = CachePadded<RwLock<HashMap<Key, Arc<Slot>>>>;
+
 struct Shared {
     config: Config,
     native: Option<Native>,
     memory: CodeMemory,
-    shards: [RwLock<HashMap<Key, Arc<Slot>>>; SHARDS],
+    shards: [Shard; SHARDS],
     baked: RwLock<Vec<Arc<kiln_ir::Config>>>,
     /// Goes up when what a cache of slots holds may be out of date. The increment releases what
     /// was changed before it; caches acquire.
