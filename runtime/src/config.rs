@@ -49,8 +49,8 @@ pub struct Config {
     pub backend: Backend,
     /// How much of a contract is compiled.
     pub compile: Compile,
-    /// Frames of a code that are interpreted before it is compiled. With [`Compile::Seen`] at
-    /// least one is: it records.
+    /// Frames of a code that are interpreted before it is compiled. With [`Compile::Seen`],
+    /// [`RECORDED_FRAMES`] more are interpreted and recorded.
     pub warm_frames: u32,
     /// Whether the engine starts out recording; see [`crate::Engine::set_recording`].
     pub recording: bool,
