@@ -49,24 +49,68 @@ pub struct Config {
     pub backend: Backend,
     /// How much of a contract is compiled.
     pub compile: Compile,
-    /// Frames of a code that are interpreted before it is compiled. With [`Compile::Seen`],
-    /// [`RECORDED_FRAMES`] more are interpreted and recorded.
+    /// With [`Compile::All`], frames of a code that are interpreted before it is compiled.
     pub warm_frames: u32,
+    /// With [`Compile::Seen`], executions of a block before it is worth compiling.
+    pub hot_executions: u32,
     /// Whether the engine starts out recording; see [`crate::Engine::set_recording`].
     pub recording: bool,
     /// Bytes of machine code held at a time. Code that does not fit is interpreted.
     pub code_bytes_max: usize,
     /// Bounds on the work for one program.
     pub limits: Limits,
+    /// Threads that compile. With 0 the calling thread compiles, whatever it takes.
+    pub compile_threads: usize,
+    /// Estimated compile time up to which the calling thread compiles itself, in nanoseconds: what
+    /// handing over costs. More goes to the background, if there are threads.
+    pub inline_compile_ns: u32,
+    /// Events that wait for the backend thread. What does not fit is dropped and counted.
+    pub event_queue_len: usize,
+    /// Jobs that wait for a compile thread, for each tier. What does not fit is dropped and counted.
+    pub job_queue_len: usize,
+    /// Events that the backend thread handles in one round, between its other duties.
+    pub drain_max: usize,
+    /// Wall-clock time one job may take, in milliseconds; then it is cancelled.
+    pub compile_deadline_ms: u32,
+    /// After the deadline, until a compile thread that does not come back is given up, in
+    /// milliseconds.
+    pub compile_grace_ms: u32,
+    /// A job that waited longer is dropped, in milliseconds: what asked for it has gone cold.
+    pub job_age_ms_max: u32,
+    /// Between two compilations of a code, in milliseconds.
+    pub cooldown_ms: u32,
+    /// The longest wait after failures, in milliseconds: it doubles with each failure.
+    pub backoff_ms_max: u32,
+    /// Failures in a row before a code is quarantined: never compiled again.
+    pub attempts_max: u32,
+    /// Between two sweeps, in milliseconds. Over budget, one comes at once.
+    pub sweep_interval_ms: u32,
+    /// A program that was not run for longer is evicted, in milliseconds. 0: never for that.
+    pub idle_ms_max: u32,
+    /// Codes without a program that are remembered.
+    pub slots_max: usize,
+    /// How long dropping an engine waits for its threads, in milliseconds.
+    pub shutdown_ms: u32,
+    /// Whether programs are written into `/tmp/perf-PID.map`, for `perf`.
+    pub perf_map: bool,
+    /// Whether programs are registered with a debugger, by the GDB JIT interface.
+    pub gdb: bool,
     /// Transitions that are forced, for tests.
     pub force: Force,
 }
 
 impl Config {
-    /// Compiles every contract whole, at its first frame: for tests, for measurements, and where the
-    /// same few contracts run all the time.
+    /// Compiles every contract whole, at its first frame and on the thread that runs it, with room
+    /// for 1 GiB of code: for tests, for measurements, and where the same few contracts run all the
+    /// time.
     pub fn eager() -> Self {
-        Self { compile: Compile::All, warm_frames: 0, ..Self::default() }
+        Self {
+            compile: Compile::All,
+            warm_frames: 0,
+            compile_threads: 0,
+            code_bytes_max: 1 << 30,
+            ..Self::default()
+        }
     }
 }
 
@@ -78,8 +122,26 @@ impl Default for Config {
             compile: Compile::Seen,
             warm_frames: 32,
             recording: false,
-            code_bytes_max: 1 << 30,
+            code_bytes_max: 8 << 20,
             limits: Limits::default(),
+            hot_executions: 24,
+            compile_threads: 1,
+            inline_compile_ns: 3000,
+            event_queue_len: 1024,
+            job_queue_len: 256,
+            drain_max: 256,
+            compile_deadline_ms: 1000,
+            compile_grace_ms: 1000,
+            job_age_ms_max: 10_000,
+            cooldown_ms: 2,
+            backoff_ms_max: 60_000,
+            attempts_max: 3,
+            sweep_interval_ms: 1000,
+            idle_ms_max: 600_000,
+            slots_max: 1 << 16,
+            shutdown_ms: 2000,
+            perf_map: false,
+            gdb: false,
             force: Force::NONE,
         }
     }

@@ -24,11 +24,29 @@ fn unusual() -> Config {
     Config {
         enabled: false,
         backend: Backend::Evaluator,
-        compile: Compile::Seen,
+        compile: Compile::All,
         warm_frames: u32::MAX,
         recording: true,
         code_bytes_max: 12_345,
         limits: limits(24_576, 1, 77, 1 << 28),
+        hot_executions: 65_535,
+        compile_threads: 64,
+        inline_compile_ns: 1,
+        event_queue_len: 1 << 20,
+        job_queue_len: 1,
+        drain_max: 2,
+        compile_deadline_ms: 1,
+        compile_grace_ms: 2,
+        job_age_ms_max: 3,
+        cooldown_ms: 4,
+        backoff_ms_max: 5,
+        attempts_max: 6,
+        sweep_interval_ms: 10,
+        idle_ms_max: 0,
+        slots_max: 7,
+        shutdown_ms: u32::MAX,
+        perf_map: true,
+        gdb: true,
         force: "exit=3,swap=1,evict=7,promote".parse::<Force>().unwrap(),
     }
 }
@@ -135,6 +153,10 @@ fn bad_values_are_named() {
     assert!(text.contains("KILN_FORCE") && text.contains("exit=0\""), "{text}");
     let text = refusal("KILN_WARM_FRAMES", "4294967296");
     assert!(text.ends_with("expected 0 to 4294967295 frames"), "{text}");
+    let text = refusal("KILN_HOT_EXECUTIONS", "0");
+    assert!(text.ends_with("expected 1 to 65535 executions"), "{text}");
+    let text = refusal("KILN_SWEEP_INTERVAL_MS", "9");
+    assert!(text.ends_with("expected 10 to 4294967295 ms"), "{text}");
     for variable in ours() {
         for bad in ["", " ", "no such value", "-1", "true\n"] {
             let text = refusal(variable.name, bad);
@@ -184,19 +206,55 @@ fn the_last_of_equal_names_counts() {
 
 #[test]
 fn the_builder_sets_every_field() {
-    let Config { enabled, backend, compile, warm_frames, recording, code_bytes_max, limits, force } =
-        unusual();
-    let built = Config::builder()
-        .enabled(enabled)
-        .backend(backend)
-        .compile(compile)
-        .warm_frames(warm_frames)
-        .recording(recording)
-        .code_bytes_max(code_bytes_max)
-        .limits(limits)
-        .force(force)
-        .build();
+    macro_rules! rebuilt {
+        ($($field:ident),* $(,)?) => {{
+            // No `..` here either.
+            let Config { $($field),* } = unusual();
+            Config::builder()$(.$field($field))*.build()
+        }};
+    }
+    let built = rebuilt!(
+        enabled,
+        backend,
+        compile,
+        warm_frames,
+        recording,
+        code_bytes_max,
+        limits,
+        hot_executions,
+        compile_threads,
+        inline_compile_ns,
+        event_queue_len,
+        job_queue_len,
+        drain_max,
+        compile_deadline_ms,
+        compile_grace_ms,
+        job_age_ms_max,
+        cooldown_ms,
+        backoff_ms_max,
+        attempts_max,
+        sweep_interval_ms,
+        idle_ms_max,
+        slots_max,
+        shutdown_ms,
+        perf_map,
+        gdb,
+        force,
+    );
     assert_eq!(built.unwrap(), unusual());
+}
+
+#[test]
+fn eager_compiles_whole_contracts_on_the_calling_thread() {
+    let eager = Config {
+        compile: Compile::All,
+        warm_frames: 0,
+        compile_threads: 0,
+        code_bytes_max: 1 << 30,
+        ..Config::default()
+    };
+    assert_eq!(Config::eager(), eager);
+    assert_eq!(Config::default().code_bytes_max, 8 << 20);
 }
 
 #[test]
@@ -217,6 +275,16 @@ fn fields_out_of_range_are_named() {
             Config { code_bytes_max: usize::MAX, ..base() },
             "code_bytes_max is 18446744073709551615:",
         ),
+        (Config { hot_executions: 0, ..base() }, "hot_executions is 0:"),
+        (Config { hot_executions: 65_536, ..base() }, "hot_executions is 65536:"),
+        (Config { compile_threads: 65, ..base() }, "compile_threads is 65:"),
+        (Config { event_queue_len: 0, ..base() }, "event_queue_len is 0:"),
+        (Config { job_queue_len: (1 << 20) + 1, ..base() }, "job_queue_len is 1048577:"),
+        (Config { drain_max: 0, ..base() }, "drain_max is 0:"),
+        (Config { compile_deadline_ms: 0, ..base() }, "compile_deadline_ms is 0:"),
+        (Config { attempts_max: 0, ..base() }, "attempts_max is 0:"),
+        (Config { sweep_interval_ms: 9, ..base() }, "sweep_interval_ms is 9:"),
+        (Config { slots_max: usize::MAX, ..base() }, "slots_max is 18446744073709551615:"),
         (with(limits(0, 1, 1, 1)), "limits.code_bytes_max is 0:"),
         (with(limits((1 << 30) + 1, 1, 1, 1)), "limits.code_bytes_max is 1073741825:"),
         (with(limits(1, 0, 1, 1)), "limits.block_instructions_max is 0:"),

@@ -37,6 +37,9 @@ fn bad_variables_are_bad_usage() {
         kiln_in(&[("KILN_CODE_BYTES_MAX", "1")], command)
             .exits(2)
             .complains(&["KILN_CODE_BYTES_MAX", "4K"]);
+        kiln_in(&[("KILN_COMPILE_THREADS", "65")], command)
+            .exits(2)
+            .complains(&["KILN_COMPILE_THREADS=\"65\"", "0 to 64 threads"]);
     }
 }
 

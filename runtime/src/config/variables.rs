@@ -36,6 +36,10 @@ const fn not_ours(name: &'static str, meaning: &'static str) -> Variable {
     Variable { name, field: None, meaning, knob: None }
 }
 
+/// The highest value of a field of 32 bits.
+const MAX: u64 = u32::MAX as u64;
+const ANY: Range = 0..=MAX;
+
 /// Every variable, in the order of README's table.
 ///
 /// The bounds keep what compilers count within their fields: 32 bits for positions, instructions and
@@ -54,8 +58,13 @@ pub const VARIABLES: &[Variable] = &[
     ),
     sets!(
         "KILN_WARM_FRAMES",
-        Count(warm_frames, "frames"),
-        "frames of a code that are interpreted before it is compiled"
+        Count(warm_frames, ANY, "frames"),
+        "with `all`: frames of a code that are interpreted before it is compiled"
+    ),
+    sets!(
+        "KILN_HOT_EXECUTIONS",
+        Count(hot_executions, 1..=65_535, "executions"),
+        "with `seen`: executions of a block before it is worth compiling"
     ),
     sets!("KILN_RECORDING", Switch(recording), "start out recording: interpret and mark only"),
     sets!(
@@ -83,6 +92,75 @@ pub const VARIABLES: &[Variable] = &[
         Number(limits.fixups_max, 1..=1 << 28, "fixups"),
         "fixups of one program; beyond that code is interpreted"
     ),
+    sets!(
+        "KILN_COMPILE_THREADS",
+        Number(compile_threads, 0..=64, "threads"),
+        "threads that compile; 0: on the calling thread"
+    ),
+    sets!(
+        "KILN_INLINE_COMPILE_NS",
+        Count(inline_compile_ns, ANY, "ns"),
+        "estimated compile time up to which the calling thread compiles itself"
+    ),
+    sets!(
+        "KILN_EVENT_QUEUE_LEN",
+        Number(event_queue_len, 1..=1 << 20, "events"),
+        "events that wait for the backend thread; what does not fit is dropped"
+    ),
+    sets!(
+        "KILN_JOB_QUEUE_LEN",
+        Number(job_queue_len, 1..=1 << 20, "jobs"),
+        "jobs of a tier that wait for a compile thread; what does not fit is dropped"
+    ),
+    sets!(
+        "KILN_DRAIN_MAX",
+        Number(drain_max, 1..=1 << 20, "events"),
+        "events handled in one round of the backend thread"
+    ),
+    sets!(
+        "KILN_COMPILE_DEADLINE_MS",
+        Count(compile_deadline_ms, 1..=MAX, "ms"),
+        "wall-clock time of one job; then it is cancelled"
+    ),
+    sets!(
+        "KILN_COMPILE_GRACE_MS",
+        Count(compile_grace_ms, ANY, "ms"),
+        "after the deadline, before a compile thread is given up"
+    ),
+    sets!(
+        "KILN_JOB_AGE_MS_MAX",
+        Count(job_age_ms_max, ANY, "ms"),
+        "a job that waited longer is dropped"
+    ),
+    sets!("KILN_COOLDOWN_MS", Count(cooldown_ms, ANY, "ms"), "between two compilations of a code"),
+    sets!(
+        "KILN_BACKOFF_MS_MAX",
+        Count(backoff_ms_max, ANY, "ms"),
+        "the longest wait after failures"
+    ),
+    sets!(
+        "KILN_ATTEMPTS_MAX",
+        Count(attempts_max, 1..=MAX, "failures"),
+        "failures in a row before a code is quarantined"
+    ),
+    sets!("KILN_SWEEP_INTERVAL_MS", Count(sweep_interval_ms, 10..=MAX, "ms"), "between two sweeps"),
+    sets!(
+        "KILN_IDLE_MS_MAX",
+        Count(idle_ms_max, ANY, "ms"),
+        "a program not run for longer is evicted; 0: never for that"
+    ),
+    sets!(
+        "KILN_SLOTS_MAX",
+        Number(slots_max, 0..=1 << 32, "codes"),
+        "codes without a program that are remembered"
+    ),
+    sets!(
+        "KILN_SHUTDOWN_MS",
+        Count(shutdown_ms, ANY, "ms"),
+        "how long dropping an engine waits for its threads"
+    ),
+    sets!("KILN_PERF_MAP", Switch(perf_map), "write programs into `/tmp/perf-PID.map`, for `perf`"),
+    sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
     sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
@@ -147,7 +225,7 @@ enum Knob<'a> {
     Switch(&'a mut bool),
     Backend(&'a mut Backend),
     Compile(&'a mut Compile),
-    Count(&'a mut u32, Unit),
+    Count(&'a mut u32, Range, Unit),
     Number(&'a mut usize, Range, Unit),
     /// A number that may have a suffix.
     Size(&'a mut usize, Range, Unit),
@@ -161,7 +239,7 @@ impl Knob<'_> {
             Self::Switch(field) => *field = choose(&SWITCH, text)?,
             Self::Backend(field) => *field = choose(&BACKEND, text)?,
             Self::Compile(field) => *field = choose(&COMPILE, text)?,
-            Self::Count(field, _) => *field = number(text)?.try_into().ok()?,
+            Self::Count(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
             Self::Force(field) => *field = text.parse().ok()?,
@@ -175,7 +253,7 @@ impl Knob<'_> {
             Self::Switch(field) => name_of(&SWITCH, **field),
             Self::Backend(field) => name_of(&BACKEND, **field),
             Self::Compile(field) => name_of(&COMPILE, **field),
-            Self::Count(field, _) => field.to_string(),
+            Self::Count(field, ..) => field.to_string(),
             Self::Number(field, ..) => field.to_string(),
             Self::Size(field, ..) => size_text(**field as u64),
             Self::Force(field) => field.to_string(),
@@ -187,8 +265,9 @@ impl Knob<'_> {
             Self::Switch(_) => alternatives(&SWITCH),
             Self::Backend(_) => alternatives(&BACKEND),
             Self::Compile(_) => alternatives(&COMPILE),
-            Self::Count(_, unit) => format!("0 to {} {unit}", u32::MAX),
-            Self::Number(_, range, unit) => format!("{} to {} {unit}", range.start(), range.end()),
+            Self::Count(_, range, unit) | Self::Number(_, range, unit) => {
+                format!("{} to {} {unit}", range.start(), range.end())
+            }
             Self::Size(_, range, unit) => {
                 format!("{} to {} {unit}", size_text(*range.start()), size_text(*range.end()))
             }
@@ -200,15 +279,12 @@ impl Knob<'_> {
 
     fn in_range(&self) -> bool {
         match self {
+            Self::Count(field, range, _) => range.contains(&u64::from(**field)),
             Self::Number(field, range, _) | Self::Size(field, range, _) => {
                 range.contains(&(**field as u64))
             }
             // All values there are.
-            Self::Switch(_)
-            | Self::Backend(_)
-            | Self::Compile(_)
-            | Self::Count(..)
-            | Self::Force(_) => true,
+            Self::Switch(_) | Self::Backend(_) | Self::Compile(_) | Self::Force(_) => true,
         }
     }
 }
@@ -256,6 +332,6 @@ fn size_text(bytes: u64) -> String {
     }
 }
 
-fn within(value: u64, range: &Range) -> Option<usize> {
+fn within<T: TryFrom<u64>>(value: u64, range: &Range) -> Option<T> {
     if range.contains(&value) { value.try_into().ok() } else { None }
 }
