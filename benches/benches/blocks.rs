@@ -1,188 +1,135 @@
 //! `cargo bench -p kiln-benches --bench blocks`: the blocks of a folder in order, state fresh per
-//! block, through one engine that begins empty: the first pass, twenty passes, and warm. Prints what
+//! block, through engines that begin empty: the first pass, twenty passes, and warm. Prints what
 //! that costs against plain revm of the same process. Not a test: nothing is asserted but that
 //! results are right.
 
-use clap::Parser;
-use kiln::{
-    Compile, Config, Engine, Stats, Tiered,
-    fixture::{Executed, check, execute, plain_evm},
+use clap::{Parser, ValueEnum};
+use kiln::{Compile, Config};
+use kiln_benches::{
+    BenchError, Stream, folder,
+    stream::{first, many, warm},
+    subjects,
 };
-use kiln_benches::{BenchError, Subject, subjects};
 use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
-/// Replays a stream of blocks through an engine that begins empty.
+/// Replays a stream of blocks through engines that begin empty.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Folder of block fixtures; the environment's KILN_FIXTURES with `blocks` appended, or this
     /// repository's workloads if not given.
     #[arg(value_name = "DIR")]
     blocks: Option<PathBuf>,
-    /// Passes over all blocks.
+    /// Measure only this.
+    #[arg(long, value_name = "WHAT")]
+    only: Option<What>,
+    /// Engines for the first pass.
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    trials: usize,
+    /// Engines for many passes.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    many_trials: usize,
+    /// Passes of each of these.
     #[arg(long, value_name = "N", default_value_t = 20)]
     passes: usize,
-    /// Frames of a code that are interpreted before it is compiled.
-    #[arg(long, value_name = "N", default_value_t = Config::default().warm_frames)]
-    warm_frames: u32,
+    /// Passes that are measured once nothing is left to compile.
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    warm_passes: usize,
+    /// Passes before these at most.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    settling_passes: usize,
+    /// Compile threads; 0: the calling thread compiles.
+    #[arg(long, value_name = "N", default_value_t = Config::default().compile_threads)]
+    threads: usize,
+    /// Executions of a block before it is worth compiling.
+    #[arg(long, value_name = "N", default_value_t = Config::default().hot_executions)]
+    hot_executions: u32,
+    /// Nanoseconds up to which the calling thread compiles itself.
+    #[arg(long, value_name = "NS", default_value_t = Config::default().inline_compile_ns)]
+    inline_compile_ns: u32,
+    /// Bytes of machine code held at a time.
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().code_bytes_max)]
+    code_bytes_max: usize,
     /// Compile whole contracts, not only what was seen.
     #[arg(long)]
     all: bool,
+    /// With --all, frames of a code that are interpreted before it is compiled.
+    #[arg(long, value_name = "N", default_value_t = Config::default().warm_frames)]
+    warm_frames: u32,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    First,
+    Many,
+    Warm,
+}
+
+impl Arguments {
+    fn config(&self) -> Config {
+        Config {
+            compile: if self.all { Compile::All } else { Compile::Seen },
+            compile_threads: self.threads,
+            hot_executions: self.hot_executions,
+            inline_compile_ns: self.inline_compile_ns,
+            code_bytes_max: self.code_bytes_max,
+            warm_frames: self.warm_frames,
+            ..Config::default()
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.blocks.clone().unwrap_or_else(|| match std::env::var_os("KILN_FIXTURES") {
+            Some(fixtures) => PathBuf::from(fixtures).join("blocks"),
+            None => folder(None),
+        })
+    }
+
+    fn measures(&self, what: What) -> bool {
+        self.only.is_none_or(|only| only == what)
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(text) => {
-            // Nothing is left to tell if standard output is closed.
-            let _ = writeln!(io::stdout(), "{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Nothing is left to tell if standard error is closed.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Times of one pass, by block.
-struct Pass {
-    plain: Vec<Duration>,
-    tiered: Vec<Duration>,
-    stats: Stats,
-}
-
-fn run(arguments: &Arguments) -> Result<String, BenchError> {
-    let folder =
-        arguments.blocks.clone().unwrap_or_else(|| match std::env::var_os("KILN_FIXTURES") {
-            Some(fixtures) => PathBuf::from(fixtures).join("blocks"),
-            None => kiln_benches::folder(None),
-        });
-    let mut blocks = subjects(folder)?;
+fn run(arguments: &Arguments) -> Result<(), BenchError> {
+    let mut blocks = subjects(arguments.folder())?;
     blocks.sort_by_key(|block| block.loaded.fixture.env.number);
-    let engine = Engine::new(Config {
-        compile: if arguments.all { Compile::All } else { Compile::Seen },
-        warm_frames: arguments.warm_frames,
-        ..Config::default()
-    })?;
-    // What is done once a process, the KZG set-up among it, and the page faults.
-    for block in &blocks {
-        plain(block)?;
+    let stream = Stream { blocks: &blocks, config: arguments.config() };
+    stream.prepare()?;
+    print(&format!("{} blocks; time through kiln over the interpreter's\n", blocks.len()));
+    if arguments.measures(What::First) {
+        let trials = (0..arguments.trials).map(|turn| stream.trial(1, turn));
+        print(&first(&trials.collect::<Result<Vec<_>, _>>()?));
     }
-    let passes: Vec<Pass> = (0..arguments.passes)
-        .map(|index| pass(&blocks, &engine, index))
-        .collect::<Result<_, _>>()?;
-    Ok(report(&blocks, &passes))
-}
-
-fn pass(blocks: &[Subject], engine: &Engine, index: usize) -> Result<Pass, BenchError> {
-    let before = engine.stats();
-    let mut pass = Pass { plain: Vec::new(), tiered: Vec::new(), stats: Stats::default() };
-    for (number, block) in blocks.iter().enumerate() {
-        // Whoever goes second finds the caches warm; so they take turns.
-        if (number + index).is_multiple_of(2) {
-            pass.plain.push(plain(block)?);
-            pass.tiered.push(tiered(block, engine)?);
-        } else {
-            pass.tiered.push(tiered(block, engine)?);
-            pass.plain.push(plain(block)?);
-        }
+    if arguments.measures(What::Many) {
+        let trials = (0..arguments.many_trials).map(|turn| stream.trial(arguments.passes, turn));
+        print(&many(&trials.collect::<Result<Vec<_>, _>>()?));
     }
-    pass.stats = engine.stats() - before;
-    Ok(pass)
-}
-
-fn plain(block: &Subject) -> Result<Duration, BenchError> {
-    let mut evm = plain_evm(&block.prepared);
-    let executed = execute(&mut evm, &block.prepared.txs);
-    verify(block, "interpreter", &executed, &evm.ctx.journaled_state.database)?;
-    Ok(executed.elapsed)
-}
-
-fn tiered(block: &Subject, engine: &Engine) -> Result<Duration, BenchError> {
-    let mut evm = Tiered::mainnet(plain_evm(&block.prepared), engine.clone());
-    let executed = execute(&mut evm, &block.prepared.txs);
-    let database = evm.into_inner().ctx.journaled_state.database;
-    verify(block, "tier0", &executed, &database)?;
-    Ok(executed.elapsed)
-}
-
-fn verify(
-    block: &Subject,
-    engine: &'static str,
-    executed: &Executed,
-    database: &kiln::fixture::FixtureDb,
-) -> Result<(), BenchError> {
-    let Subject { loaded, prepared } = block;
-    let mismatches = check(&loaded.fixture, executed, database, prepared.spec())
-        .map_err(|kind| kind.at(&loaded.path))?;
-    match mismatches.into_iter().next() {
-        None => Ok(()),
-        Some(mismatch) => Err(BenchError::Mismatch { path: loaded.path.clone(), engine, mismatch }),
+    if arguments.measures(What::Warm) {
+        let passes = stream.warm(arguments.warm_passes, arguments.settling_passes)?;
+        print(&warm(&blocks, &passes));
     }
+    Ok(())
 }
 
-/// The share of the interpreter's time that tier 0 took, in total.
-fn share(passes: &[Pass]) -> f64 {
-    let sum = |times: fn(&Pass) -> &Vec<Duration>| -> f64 {
-        passes.iter().flat_map(times).map(Duration::as_secs_f64).sum()
-    };
-    sum(|pass| &pass.tiered) / sum(|pass| &pass.plain)
-}
-
-/// The median over `passes` of a block's share.
-fn block_share(passes: &[Pass], block: usize) -> f64 {
-    let mut shares: Vec<f64> = passes
-        .iter()
-        .map(|pass| pass.tiered[block].as_secs_f64() / pass.plain[block].as_secs_f64())
-        .collect();
-    shares.sort_unstable_by(f64::total_cmp);
-    shares[shares.len() / 2]
-}
-
-fn report(blocks: &[Subject], passes: &[Pass]) -> String {
-    let warm = &passes[passes.len() / 2..];
-    let mut text = format!("{} blocks; time of tier 0 over the interpreter's\n", blocks.len());
-    text += &format!("first pass:  {:.3}\n", share(&passes[..1]));
-    text += &format!("{} passes:   {:.3}\n", passes.len(), share(passes));
-    text += &format!("warm (last half): {:.3}\n", share(warm));
-    let mut by_block: Vec<(f64, &str)> = blocks
-        .iter()
-        .enumerate()
-        .map(|(index, block)| (block_share(warm, index), &*block.loaded.fixture.name))
-        .collect();
-    by_block.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-    let worst: Vec<String> =
-        by_block.iter().take(4).map(|(share, name)| format!("{name} {share:.2}")).collect();
-    text += &format!("slowest blocks, warm: {}\n", worst.join(", "));
-    for (index, pass) in passes.iter().enumerate().take(3) {
-        let compile_ms = pass.stats.compile_cpu_ns as f64 / 1e6;
-        let total_ms = pass.tiered.iter().map(Duration::as_secs_f64).sum::<f64>() * 1e3;
-        text += &format!(
-            "pass {}: {total_ms:.0} ms, of it {compile_ms:.1} ms compiling {} programs to {} bytes; \
-             share {:.3}\n",
-            index + 1,
-            pass.stats.programs,
-            pass.stats.code_bytes,
-            share(&passes[index..=index]),
-        );
-        let Stats { analyse_ns, lower_ns, codegen_ns, publish_ns, instructions, .. } = pass.stats;
-        let each = |ns: u64| ns as f64 / instructions.max(1) as f64;
-        text += &format!(
-            "  {instructions} instructions; ns each: analyse {:.0}, lower {:.0}, codegen {:.0}, \
-             publish {:.0}, in all {:.0}\n",
-            each(analyse_ns),
-            each(lower_ns),
-            each(codegen_ns),
-            each(publish_ns),
-            each(pass.stats.compile_cpu_ns),
-        );
-    }
-    text
+/// Each figure as soon as it is there. A closed standard output ends nothing: the next write fails
+/// as well, and nothing is lost.
+fn print(text: &str) {
+    let _ = write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush());
 }

@@ -13,6 +13,9 @@ pub enum BenchError {
     /// No engine on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A code that the measurement of slots made did not run or compile.
+    #[error("measuring slots: {0}")]
+    Slots(String),
     /// A fixture that did not come out as expected: its time would mean nothing.
     #[error("{}: {engine}: {mismatch}", path.display())]
     Mismatch {

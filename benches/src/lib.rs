@@ -1,6 +1,7 @@
 //! What kiln costs and what it brings, measured in one process.
 //!
-//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`]) and the table of them.
+//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`], [`Stream`], [`slots`])
+//! and the words they are reported in.
 //!
 //! **Callers guarantee** a release build and a machine that does little else.
 //!
@@ -10,7 +11,9 @@ mod compilation;
 mod error;
 pub mod frames;
 mod report;
+pub mod slots;
 mod startup;
+pub mod stream;
 mod subject;
 mod transactions;
 
@@ -18,6 +21,7 @@ pub use compilation::Compilation;
 pub use error::BenchError;
 pub use report::{Report, Row};
 pub use startup::Startup;
+pub use stream::Stream;
 pub use subject::{Subject, folder, subjects};
 pub use transactions::{Budget, Times, Transactions};
 
