@@ -1,0 +1,1 @@
+//! What the recorder of the `metrics` crate gets.
