@@ -6,6 +6,9 @@ use core::ffi::c_void;
 /// Words an EVM stack holds.
 pub const STACK_LIMIT: usize = 1024;
 
+/// Back-edges that compiled code takes between two safepoints, less one.
+pub const POLL_BACK_EDGES: u32 = 1024;
+
 /// What a helper left behind when it made compiled code leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -48,22 +51,25 @@ pub struct Context {
     pub entries_len: u64,
     /// The first byte of the running code object's executable view.
     pub code_base: *const u8,
+    /// Back-edges that compiled code may still take: each takes one off, and the one that finds 0
+    /// leaves at its target. Set by the host whenever it enters; wraps.
+    pub poll: u32,
+    /// Why a helper made compiled code leave.
+    pub outcome: Outcome,
     /// Calldata. May lie in EVM memory, so it goes stale exactly when `mem_base` does.
     pub calldata: *const u8,
     /// Bytes of calldata.
     pub calldata_len: u64,
-    /// What MSIZE pushes.
-    pub msize: u64,
     /// Bytes of return data.
     pub returndata_len: u64,
-    /// The 20 bytes of the frame's address, big-endian.
-    pub address: *const u8,
     /// The 20 bytes of the caller's address, big-endian.
     pub caller: *const u8,
+    /// The 20 bytes of the frame's address, big-endian.
+    pub address: *const u8,
+    /// What MSIZE pushes.
+    pub msize: u64,
     /// The value of the call.
     pub call_value: *const Word,
-    /// Why a helper made compiled code leave.
-    pub outcome: Outcome,
     /// revm's `InstructionResult`, with [`Outcome::Ended`].
     pub halt: u32,
     /// The exit records of the running program.
@@ -83,6 +89,7 @@ macro_rules! context_offset {
 const _: () = {
     // Reached with an 8-bit displacement from the register that holds the context.
     assert!(context_offset!(code_base) < 128);
+    assert!(context_offset!(poll) < 128);
     assert!(context_offset!(gas) == 0);
     assert!(size_of::<Word>() == 32 && align_of::<Word>() == 8);
     assert!(size_of::<Outcome>() == 4);

@@ -15,7 +15,7 @@ mod helpers;
 mod object;
 mod word;
 
-pub use context::{Context, Outcome, STACK_LIMIT};
+pub use context::{Context, Outcome, POLL_BACK_EDGES, STACK_LIMIT};
 pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
 pub use helpers::{
     CONTINUE, ContinueOrLeave, ExpandFn, Guarded3Fn, Helper, HelperShape, HelperTable,

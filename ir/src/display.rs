@@ -14,10 +14,11 @@
 //! region r0 @0 jumpdest need 1 grow 2 height -1 gas 14 entry x0 instructions 5
 //!   s0 = add s-1, 0x20 @1
 //!   mstore 0x0, s0 else x1 @5
-//!   if ult s-1, 0x20 then r0 else x2
+//!   if ult s-1, 0x20 then r0 poll x3 else x2
 //! exit x0 interpret @0 moved 0 height 0 gas_back 0 rest 0
 //! exit x1 interpret @5 moved 0 height 2 gas_back 8 rest 5 { s0 = s-1, s1 = 0x0 }
 //! exit x2 resume @8 moved -1 height -1 gas_back 0 rest 0
+//! exit x3 resume @0 moved -1 height -1 gas_back 0 rest 0
 //! ```
 //!
 //! A constant is written by its value where it is the first of that value in the pool, else as `c7`.
@@ -176,6 +177,7 @@ impl Display for Target {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Region(index) => write!(f, "r{index}"),
+            Self::Back { region, exit } => write!(f, "r{region} poll {exit}"),
             Self::Exit(exit) => write!(f, "{exit}"),
         }
     }

@@ -45,6 +45,9 @@ pub trait Machine {
     /// Moves the stack pointer: at a terminator, whether it goes on in another region or leaves.
     fn move_sp(&mut self, words: i16);
 
+    /// Takes one off the countdown of polls; false if it was 0, then a back-edge is not taken.
+    fn poll(&mut self) -> bool;
+
     /// Gas left, after all static gas charged so far.
     fn gas(&self) -> u64;
     /// Sets the gas left.
@@ -98,6 +101,8 @@ pub fn run(module: &Module, region: usize, machine: &mut impl Machine) -> ExitId
     loop {
         match run_region(module, &module.regions[running], machine) {
             Target::Region(next) => running = next as usize,
+            Target::Back { region, .. } if machine.poll() => running = region as usize,
+            Target::Back { exit, .. } => return exit,
             Target::Exit(exit) => return exit,
         }
     }

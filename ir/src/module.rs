@@ -203,8 +203,16 @@ pub struct Inst {
 /// Where control goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// The region with this index in [`Module::regions`].
+    /// The region with this index in [`Module::regions`], which lies behind.
     Region(u32),
+    /// A back-edge: to this region or one before. One is taken off the countdown of polls; if it was
+    /// 0, out through `exit`, which resumes at that region.
+    Back {
+        /// The region's index.
+        region: u32,
+        /// The way out.
+        exit: ExitId,
+    },
     /// Out of compiled code.
     Exit(ExitId),
 }

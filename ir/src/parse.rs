@@ -133,10 +133,16 @@ impl<'a> Cursor<'a> {
     }
 
     fn target(&mut self) -> Parsed<'a, Target> {
-        self.parsed("a region or an exit", |token| {
+        let target = self.parsed("a region or an exit", |token| {
             let region = index(token, 'r').map(Target::Region);
             region.or_else(|| index(token, 'x').map(|exit| Target::Exit(ExitId(exit))))
-        })
+        })?;
+        match target {
+            Target::Region(region) if self.take("poll") => {
+                Ok(Target::Back { region, exit: self.exit()? })
+            }
+            target => Ok(target),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ region r0 @0 jumpdest need 3 grow 3 height -1 gas 60 entry x0 instructions 9
   guarded.calldatacopy s-1, s-2, s-3 else x2 @a
   run.sstore else x3 @b
   s1 = gas #30 @c
-  if ult s0, 0x20 then r1 else x4
+  if ult s0, 0x20 then r0 poll x9 else x4
 region r1 @20 need 2 grow 0 height 0 gas 5 entry x5 instructions 1
   leave x6
 region r2 @30 jumpdest need 1 grow 0 height -1 gas 8 entry x7 instructions 1
@@ -36,6 +36,7 @@ exit x5 interpret @20 moved 0 height 0 gas_back 0 rest 0
 exit x6 return @20 moved 0 height 0 gas_back 0 rest 0
 exit x7 interpret @30 moved 0 height 0 gas_back 0 rest 0
 exit x8 interpret @30 moved -1 height 0 gas_back 8 rest 0
+exit x9 resume @0 moved -1 height -1 gas_back 0 rest 0
 ";
 
 /// Every operation there is.
@@ -209,6 +210,22 @@ impl Sample<'_> {
         id
     }
 
+    /// The way out of a back-edge; regions lie 100 bytes apart.
+    fn poll_exit(&mut self, region: u32) -> ExitId {
+        let (id, height) = (ExitId(self.module.exits.exits.len() as u32), self.height);
+        self.module.exits.exits.push(Exit {
+            pc: Pc(region * 100),
+            kind: ExitKind::Resume,
+            moved: height,
+            height,
+            gas_back: 0,
+            rest: 0,
+            fixups_start: self.module.exits.fixups.len() as u32,
+            fixups_len: 0,
+        });
+        id
+    }
+
     fn inst(&mut self, op: Op, pc: Pc, memory: &mut u64) {
         let (has_dst, count) = shape(op).expect("only operations that have a shape");
         let mut args = [None; 3];
@@ -258,7 +275,11 @@ impl Sample<'_> {
 
     fn target(&mut self, pc: Pc, regions: u32) -> Target {
         if self.rng.bool() {
-            return Target::Region(self.rng.u32(..regions));
+            let region = self.rng.u32(..regions);
+            return match region > self.module.regions.len() as u32 {
+                true => Target::Region(region),
+                false => Target::Back { region, exit: self.poll_exit(region) },
+            };
         }
         let kind = [ExitKind::Interpret, ExitKind::Resume][self.rng.usize(..2)];
         Target::Exit(self.exit(pc, kind, self.height, false))

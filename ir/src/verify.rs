@@ -88,7 +88,7 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
     let mut insts_start = 0;
     let mut previous = None;
     for (index, region) in module.regions.iter().enumerate() {
-        let mut checker = Checker::new(module, &mut spans, region);
+        let mut checker = Checker::new(module, &mut spans, region, index);
         let place = at(Place::Region { region: index, pc: region.pc });
         checker.header(previous, insts_start).map_err(place)?;
         insts_start += u64::from(region.insts_len);
@@ -225,6 +225,7 @@ struct Checker<'a> {
     module: &'a Module,
     spans: &'a mut [Span],
     region: &'a Region,
+    index: usize,
     /// How far memory is known to reach.
     memory: u64,
     /// The slots from 0 on that hold a word.
@@ -232,8 +233,8 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(module: &'a Module, spans: &'a mut [Span], region: &'a Region) -> Self {
-        Self { module, spans, region, memory: 0, defined: Slots::default() }
+    fn new(module: &'a Module, spans: &'a mut [Span], region: &'a Region, index: usize) -> Self {
+        Self { module, spans, region, index, memory: 0, defined: Slots::default() }
     }
 
     fn header(&mut self, previous: Option<Pc>, insts_start: u64) -> Rule {
@@ -419,12 +420,27 @@ impl<'a> Checker<'a> {
         rule(all, "all words are written where a region ends")
     }
 
+    /// What resumes at the target must find there what the target itself would.
+    fn back_edge(&mut self, region: usize, id: ExitId) -> Rule {
+        rule(region <= self.index, "a back-edge goes back")?;
+        self.words_home()?;
+        self.exit(id, Use::Target)?;
+        let (exit, target) = (self.module.exits.exit(id), &self.module.regions[region]);
+        let height = self.region.height;
+        let same = Exit { pc: target.pc, kind: ExitKind::Resume, height, gas_back: 0, ..*exit };
+        rule(*exit == same && exit.fixups_len == 0, "a poll's exit resumes at its target")
+    }
+
     fn target(&mut self, target: Target) -> Rule {
         match target {
             Target::Region(index) => {
-                rule((index as usize) < self.module.regions.len(), "a target is in the module")?;
+                let index = index as usize;
+                rule(index < self.module.regions.len(), "a target is in the module")?;
+                // Else there were loops without a safepoint.
+                rule(index > self.index, "a jump back polls")?;
                 self.words_home()
             }
+            Target::Back { region, exit } => self.back_edge(region as usize, exit),
             Target::Exit(exit) => self.exit(exit, Use::Target),
         }
     }

@@ -251,3 +251,23 @@ fn whatever_is_built_verifies_and_survives_its_text() {
         }
     }
 }
+
+#[test]
+fn jumps_at_or_below_themselves_poll() {
+    // JUMPDEST(0), CALLER, PUSH1 0, JUMPI; PUSH1 8, JUMP; JUMPDEST(8), PUSH1 8, JUMP
+    let module = module(&hex("5b 33 6000 57 6008 56 5b 6008 56"));
+    let resumes = |target: Target, pc: Pc| {
+        let Target::Back { region, exit } = target else { panic!("{target:?} does not poll") };
+        let exit = module.exits.exit(exit);
+        assert_eq!(module.regions[region as usize].pc, pc);
+        assert_eq!((exit.pc, exit.kind, exit.gas_back), (pc, ExitKind::Resume, 0));
+    };
+    let Terminator::Branch { taken, next, .. } = module.regions[0].terminator else {
+        panic!("no branch: {:?}", module.regions[0])
+    };
+    resumes(taken, Pc(0));
+    assert_eq!(next, Target::Region(1));
+    assert_eq!(module.regions[1].terminator, Terminator::Jump(Target::Region(2)));
+    let Terminator::Jump(itself) = module.regions[2].terminator else { panic!("no jump") };
+    resumes(itself, Pc(8));
+}

@@ -291,6 +291,8 @@ struct Compiled<'a> {
     /// All words a stack may hold; the frame's own stack is stale while this runs.
     words: Vec<Word>,
     sp: usize,
+    /// Back-edges that may be taken until one is not, and then again.
+    polls: u32,
 }
 
 impl Compiled<'_> {
@@ -346,6 +348,10 @@ impl Machine for Compiled<'_> {
     }
     fn move_sp(&mut self, words: i16) {
         self.sp = self.at(Slot(words));
+    }
+    fn poll(&mut self) -> bool {
+        self.polls = self.polls.checked_sub(1).unwrap_or(3);
+        self.polls != 3
     }
     fn gas(&self) -> u64 {
         self.frame.gas
@@ -423,7 +429,7 @@ fn interpret(mut frame: Frame) -> (Halt, Frame) {
 /// The same with compiled code; counts how often it was entered and did not leave at once.
 fn evaluate(frame: Frame, module: &Module, entered: &mut usize) -> (Halt, Frame) {
     let words = vec![Word::ZERO; STACK_LIMIT];
-    let mut compiled = Compiled { module, frame, words, sp: 0 };
+    let mut compiled = Compiled { module, frame, words, sp: 0, polls: 3 };
     loop {
         let pc = compiled.frame.pc;
         let kind = compiled.enter();

@@ -108,6 +108,14 @@ impl Machine for EvalMachine {
         self.sp = self.sp.wrapping_offset(words as isize);
     }
 
+    fn poll(&mut self) -> bool {
+        // SAFETY: valid by `new`.
+        let poll = unsafe { &mut (*self.cx).poll };
+        let left = *poll;
+        *poll = left.wrapping_sub(1);
+        left != 0
+    }
+
     fn gas(&self) -> u64 {
         self.cx().gas
     }

@@ -19,7 +19,7 @@ use crate::{
     slot::{Seen, Slot},
     stats::Counters,
 };
-use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, Word};
+use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, POLL_BACK_EDGES, Word};
 use revm::{
     interpreter::{
         GasTable, Host, InstructionResult, InstructionTable, InterpreterAction,
@@ -267,6 +267,7 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
         entries: entries.as_ptr(),
         entries_len: entries.len() as u64,
         code_base: program.code_base(),
+        poll: u32::MAX / 2,
         calldata: std::ptr::null(),
         calldata_len: 0,
         msize: 0,
@@ -299,6 +300,7 @@ unsafe fn enter<H: Host>(
         refresh(cx, interpreter);
         cx.gas = interpreter.gas.remaining();
         cx.outcome = Outcome::Bail;
+        cx.poll = POLL_BACK_EDGES;
         cx.stack_base.add(interpreter.stack.len())
     };
     // SAFETY: the context is complete.

@@ -22,6 +22,23 @@ fn a_loop() {
 }
 
 #[test]
+fn a_long_loop_comes_back_to_the_host() {
+    // i = 5000; do { i -= 1 } while (i); return gas. Then with JUMP in place of JUMPI.
+    let branches = "611388 5b 6001 9003 80 6003 57 5a 5f 52 6020 5f f3";
+    let jumps = "611388 5b 80 15 6010 57 6001 9003 6003 56 5b 5a 5f 52 6020 5f f3";
+    for main in [branches, jumps] {
+        let tx = call(1_000_000, &[]);
+        compare(SpecId::CANCUN, main, "", &tx);
+        for engine in fresh_engines(&Config::eager()) {
+            let evm = context(SpecId::CANCUN, main, "").build_mainnet();
+            transact(&mut Tiered::mainnet(evm, engine.clone()), tx.clone());
+            let stats = engine.stats();
+            assert_eq!((stats.native_entries, stats.exits_resume), (5, 4), "{main}: {stats:?}");
+        }
+    }
+}
+
+#[test]
 fn running_off_the_end_stops() {
     sweep(SpecId::CANCUN, "6001 6002 01", "", &[], 12);
     sweep(SpecId::CANCUN, "6001 5b", "", &[], 12);

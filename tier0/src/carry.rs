@@ -1,6 +1,7 @@
 //! Stencils written by hand, because they live from the processor's flags.
 //!
-//! **Owns** carry chains over four limbs, comparisons, and the check at a block's start. Cranelift
+//! **Owns** carry chains over four limbs, comparisons, the check at a block's start, and the poll at a
+//! back-edge. Cranelift
 //! has carry chains only inside one 128-bit operation and keeps all limbs of a comparison in
 //! registers: it makes 73 bytes of an addition (here 48, or 32 in place), 75 of an addition of a
 //! small constant (48, or 20), 54 of a full check (44), and of a comparison of two slots code that
@@ -71,6 +72,7 @@ pub(crate) fn author(key: Key, magic: &Magic) -> Option<Authored> {
     let mut asm = Assembler { magic, bytes, relocs: Vec::new(), leaves: Vec::new() };
     match key {
         Key::Check { need, grow, gas } => asm.check(need, grow, gas),
+        Key::Poll => asm.poll(),
         Key::Not { in_place: true } => asm.not_in_place(),
         Key::Binary(Binary::Add, kind, false) => asm.chain(Alu::Add, Alu::Adc, kind),
         Key::Binary(Binary::Sub, kind, false) => asm.chain(Alu::Sub, Alu::Sbb, kind),
@@ -318,6 +320,14 @@ impl Assembler<'_> {
             self.bytes.extend((dst + half).to_le_bytes());
         }
         self.store(RAX, SP, dst);
+    }
+
+    /// Takes one off the countdown; leaves if it was 0.
+    fn poll(&mut self) {
+        // sub dword [rsi + poll], 1
+        let poll = context_offset!(poll) as u8;
+        self.bytes.extend([0x83, 0x40 | (Alu::Sub as u8) << 3 | CX.0, poll, 1]);
+        self.leave_if(BELOW, Symbol::Exit);
     }
 
     /// Leaves if the stack does not hold enough words, has no room, or the gas does not suffice;

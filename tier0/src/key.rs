@@ -177,6 +177,8 @@ pub(crate) enum Key {
     Adjust,
     /// A jump to the pc in a slot.
     JumpDynamic,
+    /// Counts down at a back-edge, and leaves where the countdown was over.
+    Poll,
 }
 
 /// Argument registers of a helper call that hold pointers.
@@ -202,8 +204,9 @@ impl Key {
     const CALL: usize = Self::EXIT_ARGUMENT + 1;
     const ADJUST: usize = Self::CALL + 1;
     const JUMP_DYNAMIC: usize = Self::ADJUST + 1;
+    const POLL: usize = Self::JUMP_DYNAMIC + 1;
     /// Upper bound of [`Key::index`].
-    pub(crate) const COUNT: usize = Self::JUMP_DYNAMIC + 1;
+    pub(crate) const COUNT: usize = Self::POLL + 1;
 
     /// The key's place in the library.
     #[inline]
@@ -239,13 +242,14 @@ impl Key {
             Self::Call => Self::CALL,
             Self::Adjust => Self::ADJUST,
             Self::JumpDynamic => Self::JUMP_DYNAMIC,
+            Self::Poll => Self::POLL,
         }
     }
 
     /// All stencils of the library.
     pub(crate) fn all() -> Vec<Self> {
-        let mut keys =
-            vec![Self::Byte, Self::ExitArgument, Self::Call, Self::Adjust, Self::JumpDynamic];
+        let mut keys = vec![Self::Byte, Self::ExitArgument, Self::Call, Self::Adjust];
+        keys.extend([Self::JumpDynamic, Self::Poll]);
         Self::push_checks_and_moves(&mut keys);
         Self::push_arithmetic(&mut keys);
         Self::push_compares(&mut keys);

@@ -68,7 +68,7 @@ pub(crate) struct Symbols {
     /// [`Symbol::Exit`].
     pub exit: Option<ExitId>,
     /// [`Symbol::Taken`].
-    pub taken: Option<Target>,
+    pub taken: Option<Dest>,
     /// [`Symbol::Helper`]: a thunk's number.
     pub helper: u8,
     /// [`Symbol::PoolA`]: an index into the object's pool.
@@ -175,8 +175,7 @@ impl<'m> Stitcher<'m> {
                 self.target(Target::Exit(exit))
             }
             Symbol::Taken => {
-                let taken = self.symbols.taken;
-                self.target(taken.ok_or(CompileError::Malformed("a target is missing"))?)
+                self.symbols.taken.ok_or(CompileError::Malformed("a target is missing"))
             }
             Symbol::PoolA => Ok(Dest::Pool(self.symbols.pool_a)),
             Symbol::PoolB => Ok(Dest::Pool(self.symbols.pool_b)),
@@ -191,8 +190,10 @@ impl<'m> Stitcher<'m> {
         Dest::Thunk(number)
     }
 
-    fn target(&mut self, target: Target) -> Result<Dest, CompileError> {
+    /// Where a target lies. A back-edge's poll is placed out of line, in front of a jump to it.
+    pub(crate) fn target(&mut self, target: Target) -> Result<Dest, CompileError> {
         match target {
+            Target::Back { region, exit } => self.back_edge(region, exit),
             Target::Region(region) if (region as usize) < self.module.regions.len() => {
                 Ok(Dest::Region(region))
             }
@@ -205,9 +206,36 @@ impl<'m> Stitcher<'m> {
         }
     }
 
-    /// `jmp target`
+    /// The poll of a back-edge and the jump, as cold code: the side not taken pays nothing.
+    fn back_edge(&mut self, region: u32, exit: ExitId) -> Result<Dest, CompileError> {
+        self.symbols.exit = Some(exit);
+        let to = self.target(Target::Region(region))?;
+        let variant =
+            self.library.variant(Key::Poll, &self.values).ok_or(CompileError::NoStencil)?;
+        let poll = self.library.part(variant, 0);
+        let at = self.cold.len() as u32;
+        copy(&mut self.cold, poll, &self.values);
+        self.refer(poll, [NONE, at], true)?;
+        self.cold.push(0xe9);
+        self.fixups.push(Fixup { at: self.cold.len() as u32, cold: true, to });
+        self.cold.extend([0; 4]);
+        if let Some(trace) = &mut self.trace {
+            let cold = self.cold.len() - at as usize;
+            trace.push(Emitted { key: Key::Poll, at: self.hot.len(), hot: 0, cold });
+        }
+        Ok(Dest::Cold(at))
+    }
+
+    /// `jmp target`, behind the poll of a back-edge.
     pub(crate) fn jump(&mut self, target: Target) -> Result<(), CompileError> {
-        let to = self.target(target)?;
+        let to = match target {
+            Target::Back { region, exit } => {
+                self.symbols.exit = Some(exit);
+                self.emit(Key::Poll)?;
+                self.target(Target::Region(region))?
+            }
+            target => self.target(target)?,
+        };
         self.hot.push(0xe9);
         self.fixups.push(Fixup { at: self.hot.len() as u32, cold: false, to });
         self.hot.extend([0; 4]);

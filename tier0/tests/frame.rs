@@ -2,7 +2,7 @@
 
 mod support;
 
-use kiln_abi::{Helper, HelperShape, Pc, Slot, Word};
+use kiln_abi::{Helper, HelperShape, POLL_BACK_EDGES, Pc, Slot, Word};
 use kiln_ir::{Inst, Op, Operand, Target, Terminator};
 use revm_primitives::U256;
 use support::*;
@@ -441,7 +441,7 @@ fn jumps_between_regions() {
         cond: kiln_ir::Cond::Ne,
         a: slot(-2),
         b: zero,
-        taken: Target::Region(1),
+        taken: Target::Back { region: 1, exit: SIDE },
         next: Target::Region(2),
     };
     builder.region(10, &[sub], again).gas = 10;
@@ -454,6 +454,53 @@ fn jumps_between_regions() {
     assert_eq!((machine.get(-1), machine.get(0)), (U256::ZERO, u(1)));
     assert_eq!(machine.cx.gas, 1_000_000 - 120);
     assert_eq!(program.run(&mut machine, 20), Left { exit: DONE, moved: -1 });
+}
+
+/// A loop that counts s-1 down from `rounds`; its back-edge is a JUMPI or a JUMP.
+fn countdown(branches: bool) -> Program {
+    let mut builder = Builder::new();
+    let one = builder.constant(u(1));
+    let zero = builder.constant(U256::ZERO);
+    let sub = inst(Op::Sub, Some(-1), &[slot(-1), one]);
+    let back = Target::Back { region: 0, exit: SIDE };
+    let (cond, taken, next) = match branches {
+        true => (kiln_ir::Cond::Ne, back, Target::Region(1)),
+        false => (kiln_ir::Cond::Eq, Target::Region(2), Target::Region(1)),
+    };
+    let end = Terminator::Branch { cond, a: slot(-1), b: zero, taken, next };
+    builder.region(10, &[sub], end).gas = 3;
+    let behind = if branches { Terminator::Exit(DONE) } else { Terminator::Jump(back) };
+    builder.region(20, &[], behind).gas = 1;
+    builder.region(30, &[], Terminator::Exit(DONE));
+    builder.program()
+}
+
+#[test]
+fn back_edges_count_down_and_leave() {
+    for (branches, gas) in [(true, 3), (false, 4)] {
+        let program = countdown(branches);
+        let mut machine = machine(15);
+        machine.set(-1, u(5_000));
+        let (mut polls, mut rounds) = (0, 0);
+        loop {
+            machine.cx.poll = POLL_BACK_EDGES;
+            machine.cx.gas = 1_000_000;
+            let left = program.run(&mut machine, 10);
+            let ran = (5_000 - rounds).min(u64::from(POLL_BACK_EDGES) + 1);
+            rounds += ran;
+            assert_eq!(machine.get(-1), u(5_000 - rounds));
+            let done = left == FINISHED;
+            let last = if done && !branches { 1 } else { 0 };
+            let behind = if done && branches { 1 } else { 0 };
+            assert_eq!(1_000_000 - machine.cx.gas, ran * gas - last + behind, "{branches}");
+            if done {
+                break;
+            }
+            assert_eq!((left, machine.cx.poll), (SIDE_EXIT, u32::MAX));
+            polls += 1;
+        }
+        assert_eq!((polls, rounds), (4, 5_000));
+    }
 }
 
 #[test]

@@ -266,6 +266,10 @@ impl<'a> Builder<'a> {
             let mut resolve = |target: &mut Target| {
                 let Target::Region(pc) = *target else { return };
                 *target = match region_at.get(pc as usize) {
+                    Some(&region) if region as usize <= index => {
+                        let exit = resume_exit(&mut self.module, Pc(pc), height);
+                        Target::Back { region, exit }
+                    }
                     Some(&region) if region != u32::MAX => Target::Region(region),
                     _ => Target::Exit(resume_exit(&mut self.module, Pc(pc), height)),
                 };
@@ -291,7 +295,7 @@ fn source(value: Value) -> Source {
     }
 }
 
-/// The way out to a leader that is not compiled, behind a terminator.
+/// The way out to a leader that is not compiled, or that is polled at, behind a terminator.
 fn resume_exit(module: &mut Module, pc: Pc, height: i16) -> ExitId {
     let table = &mut module.exits;
     let id = ExitId(table.exits.len() as u32);

@@ -11,6 +11,8 @@ struct Mock {
     memory_max: u64,
     /// Whether helpers refuse.
     refuses: bool,
+    /// Back-edges that may be taken.
+    polls: u32,
     calls: Vec<String>,
 }
 
@@ -24,6 +26,7 @@ impl Mock {
             memory: vec![0; 64],
             memory_max: 256,
             refuses: false,
+            polls: 1000,
             calls: Vec::new(),
         }
     }
@@ -51,6 +54,11 @@ impl Machine for Mock {
     }
     fn move_sp(&mut self, words: i16) {
         self.sp = self.at(Slot(words));
+    }
+    fn poll(&mut self) -> bool {
+        let left = self.polls;
+        self.polls = left.wrapping_sub(1);
+        left != 0
     }
     fn gas(&self) -> u64 {
         self.gas
@@ -300,11 +308,12 @@ region r0 @0 need 2 grow 0 height -1 gas 3 entry x0 instructions 1
   jump s-1 else x1
 region r1 @2 jumpdest need 1 grow 1 height 0 gas 5 entry x2 instructions 1
   s-1 = sub s-1, 0x1 @2
-  if ne s-1, 0x0 then r1 else x3
+  if ne s-1, 0x0 then r1 poll x4 else x3
 exit x0 interpret @0 moved 0 height 0 gas_back 0 rest 0
 exit x1 interpret @0 moved -1 height 0 gas_back 3 rest 0
 exit x2 interpret @2 moved 0 height 0 gas_back 0 rest 0
 exit x3 resume @5 moved 0 height 0 gas_back 0 rest 0
+exit x4 resume @2 moved 0 height 0 gas_back 0 rest 0
 ";
 
 #[test]
@@ -324,4 +333,17 @@ fn jumps_and_loops() {
     machine.stack[8..10].copy_from_slice(&[word(4), word(2)]);
     assert_eq!(run(&module, 0, &mut machine), ExitId(2));
     assert_eq!((machine.sp, machine.gas, machine.stack[8]), (9, 4, word(2)));
+}
+
+#[test]
+fn a_back_edge_that_finds_the_countdown_over_leaves_at_its_target() {
+    let module = parse(LOOP).expect("of the grammar");
+    let mut machine = Mock { polls: 2, ..Mock::new() };
+    machine.stack[8..10].copy_from_slice(&[word(4), word(2)]);
+    assert_eq!(run(&module, 0, &mut machine), ExitId(4));
+    // Three rounds were run, and the fourth is not charged.
+    assert_eq!((machine.sp, machine.gas, machine.stack[8]), (9, 100 - 3 - 3 * 5, word(1)));
+    // Where the host does not set the countdown again, it wraps.
+    assert_eq!(run(&module, 1, &mut machine), ExitId(3));
+    assert_eq!((machine.sp, machine.gas, machine.stack[8]), (9, 100 - 3 - 4 * 5, word(0)));
 }

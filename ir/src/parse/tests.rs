@@ -18,7 +18,7 @@ fn the_sample_reads_as_it_is_written() {
         cond: Cond::Ult,
         a: Operand::Slot(Slot(0)),
         b: Operand::Const(ConstId(1)),
-        taken: Target::Region(1),
+        taken: Target::Back { region: 0, exit: ExitId(9) },
         next: Target::Exit(ExitId(4)),
     };
     assert_eq!(module.regions[0].terminator, branch);

@@ -55,7 +55,7 @@ fn entry_exits() {
     entry(|x| x.moved = 1, "an exit has moved by the height behind a terminator, else by 0");
     entry(|x| x.height = -1, "the entry exit changes nothing");
     entry(|x| x.gas_back = 1, "the entry exit changes nothing");
-    refused(|m| m.regions[1].entry_exit = ExitId(9), "region r1 @20: an exit is in the table");
+    refused(|m| m.regions[1].entry_exit = ExitId(19), "region r1 @20: an exit is in the table");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn instructions() {
     inst(3, |i| i.exit = Some(ExitId(1)), "an exit where the operation may leave");
     inst(5, |i| i.exit = None, "an exit where the operation may leave");
     inst(6, |i| i.exit = None, "an exit where the operation may leave");
-    inst(2, |i| i.exit = Some(ExitId(9)), "an exit is in the table");
+    inst(2, |i| i.exit = Some(ExitId(19)), "an exit is in the table");
     refused(|m| m.insts[0].pc = Pc(101), "region r0, instruction 0 @65: the pc is in the region");
 }
 
@@ -167,7 +167,7 @@ fn terminators() {
     let kind = "the kind of an exit fits where it is used";
     let slot = "a slot is within the stack range";
     ends(0, Terminator::Jump(Target::Region(3)), &r0("a target is in the module"));
-    ends(0, Terminator::Jump(Target::Exit(ExitId(9))), &r0("an exit is in the table"));
+    ends(0, Terminator::Jump(Target::Exit(ExitId(19))), &r0("an exit is in the table"));
     ends(0, Terminator::Jump(Target::Exit(ExitId(2))), &r0(moved));
     let once = "an exit with fixups is used in one place";
     ends(0, Terminator::Jump(Target::Exit(ExitId(1))), &r0(once));
@@ -179,15 +179,42 @@ fn terminators() {
         a: Operand::Slot(a),
         b: Operand::Slot(Slot(0)),
         taken,
-        next: Target::Region(0),
+        next: Target::Region(1),
     };
-    ends(0, branch(Slot(-4), Target::Region(0)), &r0(slot));
+    ends(0, branch(Slot(-4), Target::Region(1)), &r0(slot));
     ends(0, branch(Slot(0), Target::Region(3)), &r0("a target is in the module"));
     refused(
         |m| m.exits.exits[6].height = -1,
         "terminator of region r1 @20: RETURN and REVERT have two words on the stack",
     );
     refused(|m| m.exits.exits[4].kind = ExitKind::Return, &r0(kind));
+}
+
+#[test]
+fn back_edges() {
+    let ends = |region: usize, target: Target, rule: &str| {
+        let pc = sample().regions[region].pc;
+        let expected = format!("terminator of region r{region} {pc}: {rule}");
+        refused(|m| m.regions[region].terminator = Terminator::Jump(target), &expected);
+    };
+    let back = |region, exit| Target::Back { region, exit: ExitId(exit) };
+    ends(0, Target::Region(0), "a jump back polls");
+    ends(2, Target::Region(1), "a jump back polls");
+    ends(0, back(1, 9), "a back-edge goes back");
+    ends(2, back(3, 9), "a back-edge goes back");
+    ends(0, back(0, 19), "an exit is in the table");
+    ends(0, back(0, 4), "a poll's exit resumes at its target");
+    ends(2, back(1, 9), "a poll's exit resumes at its target");
+    let exit = |change: fn(&mut Exit), rule: &str| {
+        let expected = format!("terminator of region r0 @0: {rule}");
+        refused(|m| change(&mut m.exits.exits[9]), &expected);
+    };
+    let resumes = "a poll's exit resumes at its target";
+    exit(|x| x.kind = ExitKind::Interpret, resumes);
+    exit(|x| x.height = -2, resumes);
+    exit(|x| x.gas_back = 1, resumes);
+    exit(|x| x.pc = Pc(1), resumes);
+    exit(|x| x.moved = 0, "an exit has moved by the height behind a terminator, else by 0");
 }
 
 #[test]
@@ -217,7 +244,7 @@ fn words_are_written_before_they_are_read() {
     refused(
         |m| {
             (m.regions[2].grow, m.regions[2].height) = (2, 2);
-            m.regions[2].terminator = Terminator::Jump(Target::Region(0));
+            m.regions[2].terminator = Terminator::Jump(Target::Back { region: 0, exit: ExitId(9) });
         },
         "terminator of region r2 @30: all words are written where a region ends",
     );

@@ -36,7 +36,9 @@ pub(super) fn print(
 /// Where a region goes, in words.
 fn successors(module: &Module, terminator: Terminator, ending: Ending) -> String {
     let name = |target| match target {
-        Target::Region(index) => module.regions[index as usize].pc.to_string(),
+        Target::Region(region) | Target::Back { region, .. } => {
+            module.regions[region as usize].pc.to_string()
+        }
         Target::Exit(exit) => {
             let exit = module.exits.exit(exit);
             format!("{:?} {}", exit.kind, exit.pc).to_lowercase()
@@ -60,8 +62,10 @@ pub(super) fn jumps(blocks: &Blocks, module: &Module) -> (usize, usize) {
             continue;
         }
         match region.terminator {
-            Terminator::Jump(Target::Region(_))
-            | Terminator::Branch { taken: Target::Region(_), .. } => resolved += 1,
+            Terminator::Jump(Target::Region(_) | Target::Back { .. })
+            | Terminator::Branch { taken: Target::Region(_) | Target::Back { .. }, .. } => {
+                resolved += 1;
+            }
             _ => unresolved += 1,
         }
     }

@@ -319,9 +319,9 @@ impl<'m> Compiler<'m> {
             }
             Terminator::Branch { cond, a, b, taken, next } => {
                 self.adjust(region)?;
-                self.code.symbols.taken = Some(taken);
                 match self.compare(Use::Branch, cond, (a, b))? {
                     Some(key) => {
+                        self.code.symbols.taken = Some(self.code.target(taken)?);
                         self.code.emit(key)?;
                         self.jump(index, next)
                     }

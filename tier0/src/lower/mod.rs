@@ -79,7 +79,7 @@ pub(crate) fn lower(l: &mut Lower<'_, '_>, key: Key) {
         Key::Adjust => l.adjust(),
         Key::JumpDynamic => l.jump_dynamic(),
         // Written by hand.
-        Key::Check { .. } => {}
+        Key::Check { .. } | Key::Poll => {}
     }
 }
 
