@@ -16,6 +16,9 @@ pub enum BenchError {
     /// A code that the measurement of slots made did not run or compile.
     #[error("measuring slots: {0}")]
     Slots(String),
+    /// The frame that the measurement of a hit runs again and again is not there or not compiled.
+    #[error("measuring a hit: {0}")]
+    Hit(String),
     /// A fixture that did not come out as expected: its time would mean nothing.
     #[error("{}: {engine}: {mismatch}", path.display())]
     Mismatch {

@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 const CALLER: Address = address!("1111111111111111111111111111111111111111");
 const LOOP: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
-const CALLEE: Address = address!("00000000000000000000000000000000000000ca");
+/// The contract that does nothing.
+pub(crate) const CALLEE: Address = address!("00000000000000000000000000000000000000ca");
 
 /// Calls [`CALLEE`] 400 times: `for (n = 400; n != 0; n--) call(gas, callee, 0, 0, 0, 0, 0)`.
 const LOOP_CODE: [u8; 23] = hex!("6101905b5f5f5f5f5f60ca5af150600190038060035700");
@@ -35,7 +36,8 @@ pub fn measure(budget: &Budget) -> Result<Times, BenchError> {
     Ok(Transactions::measure(&subject, budget)?.kept)
 }
 
-fn fixture() -> Fixture {
+/// The loop, its callee, and a transaction that calls it.
+pub(crate) fn fixture() -> Fixture {
     let codes = [Bytes::from_static(&LOOP_CODE), Bytes::from_static(&CALLEE_CODE)];
     let codes: BTreeMap<B256, Bytes> =
         codes.into_iter().map(|code| (keccak256(&code), code)).collect();
