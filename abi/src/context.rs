@@ -45,9 +45,10 @@ pub struct Context {
     pub mem_byte_limit: u64,
     /// What compiled code calls.
     pub helpers: *const HelperTable,
-    /// By pc: `entry << 1 | is_jumpdest`, where `entry` is the offset from `code_base`; 0: none.
+    /// The [`crate::EntryTable`]: by pc, `entry << 1 | is_jumpdest`, where `entry` is the offset from
+    /// `code_base`; 0: none.
     pub entries: *const u32,
-    /// Entries in `entries`.
+    /// The pcs it has: one more than the bytes of bytecode.
     pub entries_len: u64,
     /// The first byte of the running code object's executable view.
     pub code_base: *const u8,

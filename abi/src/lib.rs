@@ -10,16 +10,18 @@
 //! **Never** knows revm, a compiler, or bytecode.
 
 mod context;
+mod entries;
 mod exit;
 mod helpers;
 mod object;
 mod word;
 
 pub use context::{Context, Outcome, POLL_BACK_EDGES, STACK_LIMIT};
+pub use entries::{EntryTable, RawEntries};
 pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
 pub use helpers::{
     CONTINUE, ContinueOrLeave, ExpandFn, Guarded3Fn, Helper, HelperShape, HelperTable,
     InstructionFn, LEAVE, Pure1Fn, Pure2Fn, Pure3Fn,
 };
-pub use object::{CodeObject, EnterFn, EntryTable, Leave};
+pub use object::{CodeObject, EnterFn, Leave};
 pub use word::Word;

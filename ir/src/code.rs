@@ -8,7 +8,7 @@ use crate::{
     config::{BuildError, Config, Limits},
     opcode::{LOWERING, Lowering, activated_in},
 };
-use kiln_abi::Pc;
+use kiln_abi::{EntryTable, Pc};
 use revm_bytecode::opcode::{self as op, OPCODE_INFO};
 
 /// One decoded instruction.
@@ -250,7 +250,7 @@ impl Blocks {
 }
 
 fn check_len(code: &[u8], limits: &Limits) -> Result<(), BuildError> {
-    let (is, max) = (code.len(), limits.code_bytes_max);
+    let (is, max) = (code.len(), limits.code_bytes_max.min(EntryTable::CODE_LEN_MAX));
     if is > max { Err(BuildError::Limit { what: "code bytes", is, max }) } else { Ok(()) }
 }
 

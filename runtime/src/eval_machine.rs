@@ -4,8 +4,8 @@
 //! code demands of a context, and a verified module. **Never** has semantics of its own.
 
 use kiln_abi::{
-    CONTINUE, Context, ExitId, Guarded3Fn, Helper, HelperTable, InstructionFn, STACK_LIMIT, Slot,
-    Word,
+    CONTINUE, Context, EntryTable, ExitId, Guarded3Fn, Helper, HelperTable, InstructionFn,
+    STACK_LIMIT, Slot, Word,
 };
 use kiln_ir::eval::{Environment, Machine};
 
@@ -207,9 +207,9 @@ impl Machine for EvalMachine {
 
     fn entry(&self, destination: Word) -> Option<usize> {
         let cx = self.cx();
-        let pc = destination.as_u64().filter(|&pc| pc < cx.entries_len)?;
-        // SAFETY: in bounds.
-        let entry = unsafe { *cx.entries.add(pc as usize) };
+        let pc = destination.as_u64()?;
+        // SAFETY: the context's table is that of a program, which does not change; by `new`.
+        let entry = unsafe { EntryTable::read(cx.entries, cx.entries_len, pc) };
         // Entry `n` is region `n - 1`; see `Program::evaluated`.
         (entry & 1 != 0).then(|| (entry >> 1) as usize - 1)
     }

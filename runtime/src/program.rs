@@ -48,10 +48,11 @@ impl Program {
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
-        let mut entries = EntryTable::new(bytecode.len());
+        let mut entries = EntryTable::new(bytecode.len(), module.regions.len());
         for (index, region) in module.regions.iter().enumerate() {
             entries.insert(region.pc, index as u32 + 1, region.is_jumpdest);
         }
+        entries.shrink();
         let counts = (module.regions.len(), module.instructions());
         Self::new(bytecode, counts, entries, Body::Evaluated { module })
     }

@@ -25,7 +25,7 @@ const OFFSET_MAX: u64 = i32::MAX as u64 - 64;
 /// # Errors
 /// If the module is malformed or too large. Its code then stays interpreted.
 pub fn compile(library: &Library, module: &Module) -> Result<CodeObject, CompileError> {
-    let mut compiler = Compiler::new(library, module);
+    let mut compiler = Compiler::new(library, module)?;
     compiler.run()?;
     compiler.finish()
 }
@@ -49,7 +49,7 @@ pub(crate) fn trace(
     library: &Library,
     module: &Module,
 ) -> Result<(CodeObject, Vec<Traced>), CompileError> {
-    let mut compiler = Compiler::new(library, module);
+    let mut compiler = Compiler::new(library, module)?;
     compiler.traced = Some(Vec::new());
     compiler.code.trace = Some(Vec::new());
     compiler.run()?;
@@ -93,17 +93,21 @@ struct Compiler<'m> {
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
 
 impl<'m> Compiler<'m> {
-    fn new(library: &'m Library, module: &'m Module) -> Self {
-        Self {
+    fn new(library: &'m Library, module: &'m Module) -> Result<Self, CompileError> {
+        if module.code_len as usize > EntryTable::CODE_LEN_MAX {
+            return Err(CompileError::TooLarge);
+        }
+        Ok(Self {
             module,
             code: Stitcher::new(library, module),
-            entries: EntryTable::new(module.code_len as usize),
+            entries: EntryTable::new(module.code_len as usize, module.regions.len()),
             moved: 0,
             traced: None,
-        }
+        })
     }
 
-    fn finish(self) -> Result<CodeObject, CompileError> {
+    fn finish(mut self) -> Result<CodeObject, CompileError> {
+        self.entries.shrink();
         let (text, code_len) = self.code.finish()?;
         Ok(CodeObject {
             text,

@@ -50,8 +50,16 @@ impl Lower<'_, '_> {
         self.b.ins().brif(outside, out, &[], inside, &[]);
 
         self.b.switch_to_block(inside);
+        // See `kiln_abi::EntryTable`.
         let entries = self.context(context_offset!(entries));
-        let scaled = self.b.ins().ishl_imm_u(pc, 2);
+        let field = self.b.ins().ushr_imm_u(pc, 5);
+        let scaled = self.b.ins().ishl_imm_u(field, 1);
+        let address = self.b.ins().iadd(entries, scaled);
+        let chunk = self.b.ins().uload16(I64, FLAGS, address, 0);
+        let first = self.b.ins().ishl_imm_u(chunk, 5);
+        let low = self.b.ins().band_imm_s(pc, 31);
+        let at = self.b.ins().iadd(first, low);
+        let scaled = self.b.ins().ishl_imm_u(at, 2);
         let address = self.b.ins().iadd(entries, scaled);
         let entry = self.b.ins().load(I32, FLAGS, address, 0);
         let jumpdest = self.b.ins().band_imm_s(entry, 1);
