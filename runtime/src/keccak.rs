@@ -1,7 +1,7 @@
 //! Keccak-256, a seventh of the time of mainnet blocks.
 //!
-//! **Owns** [`hash`], the [`Memo`] of what an EVM hashed lately, and [`instruction`], KECCAK256 for
-//! interpreted frames; compiled code comes through the helper of the same name.
+//! **Owns** the hash, the [`Memo`] of what an EVM hashed lately, which is the way to it, and
+//! [`instruction`], KECCAK256 for interpreted frames; compiled code comes through its helper.
 //!
 //! **Callers guarantee** that KECCAK256 is not replaced where they take these ways.
 //!
@@ -17,4 +17,3 @@ mod tests;
 
 pub(crate) use instruction::instruction;
 pub(crate) use memo::Memo;
-pub(crate) use sponge::hash;

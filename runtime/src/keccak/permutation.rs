@@ -233,7 +233,7 @@ enum Variant {
 
 impl Permutation {
     /// For any CPU.
-    #[cfg(any(test, kb))]
+    #[cfg(test)]
     pub(super) const PORTABLE: Self = Self(Variant::Portable);
 
     /// The fastest one; std caches what it learns about the CPU, so this is a load and a test.

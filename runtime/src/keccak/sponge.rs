@@ -11,7 +11,7 @@ const LANE: usize = size_of::<u64>();
 
 /// Keccak-256, not SHA3-256: the padding is that of the original submission.
 #[inline]
-pub(crate) fn hash(bytes: &[u8]) -> B256 {
+pub(super) fn hash(bytes: &[u8]) -> B256 {
     hash_with(Permutation::fastest(), bytes)
 }
 
