@@ -35,10 +35,6 @@ pub enum Compile {
     Seen,
 }
 
-/// With [`Compile::Seen`], frames of a code that are recorded, once it is warm, before it is compiled:
-/// the paths through a contract that are taken at all are mostly taken again.
-pub const RECORDED_FRAMES: u32 = 2;
-
 /// The options of an engine. Plain data: whoever fills in the fields is believed;
 /// [`Config::builder`] checks them.
 #[derive(Clone, Debug, PartialEq, Eq)]

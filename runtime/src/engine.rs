@@ -9,12 +9,16 @@
 
 use crate::{
     compile::{CompileError, Compiler},
-    config::{Backend, Compile, Config, ConfigError, RECORDED_FRAMES},
+    config::{Backend, Compile, Config, ConfigError},
+    heat::HotFrom,
+    local::Local,
     memory::{CodeBlock, CodeMemory, MemoryError},
+    policy::{Action, Event, Policy},
     program::Program,
-    slot::Slot,
+    slot::{Baked, Slot},
     stats::{Counters, Stats},
 };
+use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use hashbrown::HashMap;
 use kiln_abi::{EnterFn, Pc};
@@ -24,12 +28,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 use thiserror::Error;
 
 const SHARDS: usize = 16;
+/// What EVMs that are gone leave for those to come; as many as may be made and dropped at a time.
+const LOCALS: usize = 64;
 
 /// Why there is no engine.
 #[derive(Debug, Error)]
@@ -65,12 +71,19 @@ pub struct Engine(Arc<Shared>);
 /// A part of the resident map. Padded: threads that look up different codes share no cache line.
 type Shard = CachePadded<RwLock<HashMap<Key, Arc<Slot>>>>;
 
+/// Engines made so far.
+static ENGINES: AtomicU32 = AtomicU32::new(0);
+
 struct Shared {
+    /// Unlike that of other engines of the process, as good as.
+    id: u32,
     config: Config,
     native: Option<Native>,
     memory: CodeMemory,
     shards: [Shard; SHARDS],
-    baked: RwLock<Vec<Arc<kiln_ir::Config>>>,
+    baked: RwLock<Vec<Arc<Baked>>>,
+    policy: Policy,
+    locals: ArrayQueue<Box<Local>>,
     /// Goes up when what a cache of slots holds may be out of date. The increment releases what
     /// was changed before it; caches acquire.
     generation: AtomicU64,
@@ -96,16 +109,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What a frame is to do, as the engine sees it.
-pub(crate) enum Advice {
-    /// Run this program.
-    Run(Arc<Program>),
-    /// Interpret and mark.
-    Record,
-    /// Interpret.
-    Interpret,
-}
-
 impl Engine {
     /// An engine with the given options. Generates the stencil library, if code is to be compiled
     /// to machine code.
@@ -122,8 +125,13 @@ impl Engine {
             }
             _ => None,
         };
+        // Relaxed: only the number counts.
+        let id = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x01_0001);
         Ok(Self(Arc::new(Shared {
+            id,
             recording: AtomicBool::new(config.recording),
+            policy: Policy::new(&config),
+            locals: ArrayQueue::new(LOCALS),
             config,
             native,
             memory,
@@ -172,10 +180,13 @@ impl Engine {
         self.0.recording.store(recording, Ordering::Relaxed);
     }
 
-    /// Forgets all programs. Frames that run one at the moment run it to their next suspension.
+    /// Forgets all programs. Frames that run one at the moment leave it at their next safepoint, and
+    /// its memory is free when the last has left.
     pub fn clear(&self) {
         for shard in &self.0.shards {
-            shard.write().unwrap_or_else(PoisonError::into_inner).clear();
+            let slots = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            // Caches may hold on to slots, which must not hold on to programs.
+            slots.values().for_each(|slot| slot.retire());
         }
         self.outdate();
     }
@@ -225,18 +236,22 @@ impl Engine {
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// New counters, for one writer.
-    pub(crate) fn enlist(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
-        self.ledger().present.push(counters.clone());
-        counters
+    /// What an EVM needs of its own: what another one left, or a new one.
+    pub(crate) fn borrow_local(&self) -> Box<Local> {
+        self.0.locals.pop().unwrap_or_else(|| {
+            let local = Box::<Local>::default();
+            self.ledger().present.push(local.counters.clone());
+            local
+        })
     }
 
-    /// The writer of these counters is gone.
-    pub(crate) fn retire(&self, counters: &Arc<Counters>) {
-        let mut ledger = self.ledger();
-        ledger.past += counters.load();
-        ledger.present.retain(|present| !Arc::ptr_eq(present, counters));
+    /// Takes it back from an EVM that is gone.
+    pub(crate) fn return_local(&self, local: Box<Local>) {
+        if let Err(local) = self.0.locals.push(local) {
+            let mut ledger = self.ledger();
+            ledger.past += local.counters.load();
+            ledger.present.retain(|present| !Arc::ptr_eq(present, &local.counters));
+        }
     }
 
     #[inline]
@@ -258,20 +273,20 @@ impl Engine {
 
     /// The id of a configuration; the same for equal ones.
     pub(crate) fn intern(&self, baked: &kiln_ir::Config) -> BakedId {
-        let known = |all: &[Arc<kiln_ir::Config>]| {
-            all.iter().position(|known| **known == *baked).map(|index| BakedId(index as u32))
+        let known = |all: &[Arc<Baked>]| {
+            all.iter().position(|known| known.config == *baked).map(|index| BakedId(index as u32))
         };
         if let Some(id) = known(&self.0.baked.read().unwrap_or_else(PoisonError::into_inner)) {
             return id;
         }
         let mut all = self.0.baked.write().unwrap_or_else(PoisonError::into_inner);
         known(&all).unwrap_or_else(|| {
-            all.push(Arc::new(baked.clone()));
+            all.push(Arc::new(Baked::new(baked.clone())));
             BakedId(all.len() as u32 - 1)
         })
     }
 
-    fn baked(&self, id: BakedId) -> Arc<kiln_ir::Config> {
+    fn baked(&self, id: BakedId) -> Arc<Baked> {
         self.0.baked.read().unwrap_or_else(PoisonError::into_inner)[id.0 as usize].clone()
     }
 
@@ -302,54 +317,45 @@ impl Engine {
         slot.clone()
     }
 
-    /// What to do with a frame that begins, or goes on, without a program in its cache.
-    pub(crate) fn advise(&self, slot: &Slot, begins: bool) -> Advice {
-        if self.0.recording.load(Ordering::Relaxed) {
-            return Advice::Record;
-        }
-        if let Some(program) = slot.program() {
-            return Advice::Run(program);
-        }
-        let frames = match begins {
-            true => slot.count_frame(),
-            false => slot.frames().saturating_sub(1),
-        };
-        if slot.failed() {
-            return Advice::Interpret;
-        }
-        let config = &self.0.config;
-        let ready = match config.compile {
-            _ if config.force.promote => true,
-            Compile::All => frames >= config.warm_frames,
-            Compile::Seen => {
-                frames >= config.warm_frames.saturating_add(RECORDED_FRAMES)
-                    && slot.seen().is_some()
-            }
-        };
-        if ready && let Ok(program) = self.compile_slot(slot) {
-            return Advice::Run(program);
-        }
-        match config.compile {
-            Compile::Seen if !slot.failed() && frames >= config.warm_frames => Advice::Record,
-            _ => Advice::Interpret,
-        }
+    /// Executions from which blocks of a code are hot; none if nobody counts.
+    #[inline]
+    pub(crate) fn hot_from(&self) -> Option<HotFrom> {
+        let seed = self.0.id.wrapping_add(self.generation() as u32).wrapping_mul(0x9e37_79b1);
+        Some(self.0.policy.hot_from()?.seeded(seed))
     }
 
-    /// Compiles again what has come to run many blocks that its program does not have. The work of
-    /// all compilations of a code together stays linear.
-    #[inline]
-    pub(crate) fn refresh(&self, slot: &Slot, program: &Program) -> Option<Arc<Program>> {
-        let fresh = slot.seen()?.fresh() as usize;
-        let worth = fresh > 8 + program.regions() / 2 && !self.0.recording.load(Ordering::Relaxed);
-        if worth { self.compile_slot(slot).ok() } else { None }
+    /// A frame begins without a program.
+    #[cold]
+    pub(crate) fn frame(&self, slot: &Slot) {
+        let event = Event::Frame(slot.count_frame());
+        self.act(slot, self.0.policy.decide(&slot.state(), event));
+    }
+
+    /// The interpreter came through a block that runs often and is not compiled.
+    #[cold]
+    pub(crate) fn hot_block(&self, slot: &Slot, pc: usize) {
+        slot.miss(pc, self.0.policy.hot_executions);
+        self.act(slot, self.0.policy.decide(&slot.state(), Event::HotBlock));
+    }
+
+    fn act(&self, slot: &Slot, action: Action) {
+        match action {
+            Action::Nothing => {}
+            // A failure is kept in the slot.
+            Action::CompileHere | Action::Request => drop(self.compile_slot(slot)),
+        }
     }
 
     /// Compiles a code again. Frames that run its program go on in the new one at their next
     /// safepoint.
     pub(crate) fn recompile(&self, slot: &Slot) -> Option<Arc<Program>> {
         // Without a new one, for instance because another thread is at it, with what there is.
-        let newer = if slot.failed() { None } else { self.compile_slot(slot).ok() };
-        newer.or_else(|| slot.program())
+        if !slot.failed()
+            && let Ok(program) = self.compile_slot(slot)
+        {
+            return Some(program);
+        }
+        slot.program()
     }
 
     /// Drops the program of a code. Frames that run it leave it at their next safepoint.
@@ -374,15 +380,13 @@ impl Engine {
             Compile::Seen if !self.0.config.force.promote => slot.seen(),
             _ => None,
         };
-        if let Some(seen) = slot.seen() {
-            seen.take_fresh();
-        }
+        slot.settle();
         let (force, nth) = (&self.0.config.force, slot.published());
         let select = |pc: Pc| force.keeps(nth, pc);
         let mut stats = Stats::default();
         // A broken compiler costs one code its program, and nobody else anything.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            compiler.compile(&slot.bytecode, &slot.baked, seen, &select, &mut stats)
+            compiler.compile(&slot.bytecode, &slot.baked.config, seen, &select, &mut stats)
         }));
         let result = match result.unwrap_or(Err(CompileError::Panicked)) {
             Ok(program) => {

@@ -8,12 +8,11 @@
 //! **Never** changes a result. Overrides `frame_run` only: everything else is the wrapped EVM's.
 
 use crate::{
-    engine::{Advice, Engine},
+    engine::Engine,
     force::{Forced, ForcedSafepoints},
     frame::{self, Held, Ordinary, Tables},
     helpers::Interp,
-    resident::Resident,
-    stats::Counters,
+    local::Local,
     watch::{Declared, Watch},
 };
 use kiln_abi::EnterFn;
@@ -40,7 +39,6 @@ use revm::{
     primitives::{Address, Bytes},
     state::EvmState,
 };
-use std::sync::Arc;
 
 /// An EVM that runs plain Ethereum frames: what [`Tiered`] can wrap. Implemented for all that are.
 pub trait EthEvm:
@@ -74,21 +72,37 @@ pub struct Tiered<EVM> {
     active: bool,
     trampoline: Option<EnterFn>,
     watch: Watch,
-    resident: Resident,
     member: Member,
     forced: Option<Box<Forced>>,
 }
 
-/// The engine, with a set of its counters that this EVM alone writes.
+/// The engine, and what this EVM has of it for its own.
 #[derive(Debug)]
 struct Member {
     engine: Engine,
-    counters: Arc<Counters>,
+    /// None only while this is dropped.
+    local: Option<Box<Local>>,
+}
+
+impl Member {
+    fn new(engine: Engine) -> Self {
+        Self { local: Some(engine.borrow_local()), engine }
+    }
+
+    #[inline]
+    fn local(&mut self) -> (&Engine, &mut Local) {
+        match &mut self.local {
+            Some(local) => (&self.engine, local),
+            None => unreachable!("only dropping takes it"),
+        }
+    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.engine.retire(&self.counters);
+        if let Some(local) = self.local.take() {
+            self.engine.return_local(local);
+        }
     }
 }
 
@@ -98,7 +112,7 @@ enum Plan {
     Interpret,
     /// Interpret and mark the blocks of the code in this entry.
     Record(usize),
-    /// Run the program in this entry.
+    /// Run the code in this entry, in its program or until it has one.
     Run(usize),
 }
 
@@ -112,9 +126,8 @@ impl<EVM> Tiered<EVM> {
             active: false,
             trampoline,
             watch: Watch::default(),
-            resident: Resident::default(),
             forced: Forced::new(&engine.config().force),
-            member: Member { counters: engine.enlist(), engine },
+            member: Member::new(engine),
         }
     }
 
@@ -154,8 +167,9 @@ impl<EVM: EthEvm> Tiered<EVM> {
         if self.active {
             // Not left to the first transaction.
             let spec = context.cfg().spec().into();
-            self.watch.baked(&self.member.engine, table, gas, spec, true);
-            self.resident.prepare();
+            let (engine, local) = self.member.local();
+            self.watch.baked(engine, table, gas, spec, true);
+            local.resident.prepare();
         }
         self
     }
@@ -178,47 +192,13 @@ impl<EVM: EthEvm> Tiered<EVM> {
         let spec = frame.interpreter.runtime_flag.spec_id;
         // Once a transaction is enough: nothing but a transaction's caller changes tables.
         let look = begins && frame.depth == 0;
-        let Some(baked) = self.watch.baked(&self.member.engine, table, gas, spec, look) else {
+        let (engine, local) = self.member.local();
+        let Some(baked) = self.watch.baked(engine, table, gas, spec, look) else {
             return Plan::Interpret;
         };
-        self.member.counters.lookups.add(1);
-        let index = self.resident.find(&self.member.engine, bytecode, hash, baked);
-        self.consult(index, begins)
-    }
-
-    #[inline]
-    fn consult(&mut self, index: usize, begins: bool) -> Plan {
-        let entry = self.resident.entry(index);
-        let Some(program) = entry.program.as_ref().filter(|program| !program.is_superseded())
-        else {
-            return self.advise(index, begins);
-        };
-        if self.member.engine.is_recording() {
-            return Plan::Record(index);
-        }
-        if begins && let Some(newer) = self.member.engine.refresh(&entry.slot, program) {
-            entry.program = Some(newer);
-        }
-        self.member.counters.hits.add(1);
-        Plan::Run(index)
-    }
-
-    #[cold]
-    fn advise(&mut self, index: usize, begins: bool) -> Plan {
-        let entry = self.resident.entry(index);
-        entry.program = None;
-        match self.member.engine.advise(&entry.slot, begins) {
-            Advice::Run(program) => {
-                entry.program = Some(program);
-                self.member.counters.hits.add(1);
-                Plan::Run(index)
-            }
-            Advice::Record => Plan::Record(index),
-            Advice::Interpret => {
-                self.member.counters.interpreted_frames.add(1);
-                Plan::Interpret
-            }
-        }
+        local.counters.lookups.add(1);
+        let index = local.resident.find(engine, bytecode, hash, baked);
+        if engine.is_recording() { Plan::Record(index) } else { Plan::Run(index) }
     }
 
     /// Runs the frame on top of the stack as planned.
@@ -233,26 +213,31 @@ impl<EVM: EthEvm> Tiered<EVM> {
             instructions: instructions.instruction_table(),
             gas: instructions.gas_table(),
         };
-        let (interpreter, stats) = (&mut frame.interpreter, &*self.member.counters);
+        let interpreter = &mut frame.interpreter;
+        let (engine, local) = self.member.local();
         let action = match plan {
             Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
             Plan::Record(index) => {
-                let seen = self.resident.entry(index).slot.recorded();
-                frame::record(interpreter, context, tables, seen, stats)
+                let seen = local.resident.entry(index).slot().0.recorded();
+                frame::record(interpreter, context, tables, seen, &local.counters)
             }
             Plan::Run(index) => {
-                let entry = self.resident.entry(index);
-                let held = Held {
-                    program: &mut entry.program,
-                    slot: &entry.slot,
+                let (slot, tag) = local.resident.entry(index).slot();
+                let mut held = Held {
+                    engine,
+                    slot,
+                    tag,
                     trampoline: self.trampoline,
+                    memo: &mut local.memo,
+                    hot_from: engine.hot_from(),
+                    stats: &local.counters,
                 };
                 match &mut self.forced {
-                    None => frame::run(interpreter, context, tables, held, &mut Ordinary, stats),
+                    None => frame::run(interpreter, context, tables, &mut held, &mut Ordinary),
                     Some(forced) => {
-                        let engine = &self.member.engine;
-                        let forced = ForcedSafepoints { forced, engine, stats };
-                        run_forced(interpreter, context, tables, held, forced)
+                        let stats = &local.counters;
+                        let safepoints = ForcedSafepoints { forced, engine, stats };
+                        run_forced(interpreter, context, tables, &mut held, safepoints)
                     }
                 }
             }
@@ -272,11 +257,10 @@ fn run_forced<H: Host>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
-    held: Held<'_>,
+    held: &mut Held<'_>,
     mut safepoints: ForcedSafepoints<'_>,
 ) -> InterpreterAction {
-    let stats = safepoints.stats;
-    frame::run(interpreter, host, tables, held, &mut safepoints, stats)
+    frame::run(interpreter, host, tables, held, &mut safepoints)
 }
 
 impl<EVM> Tiered<EVM>

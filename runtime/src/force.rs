@@ -6,10 +6,10 @@
 //! a result.
 
 use crate::{
-    engine::{Advice, Engine},
+    engine::Engine,
     frame::{Order, Safepoints},
     program::Program,
-    slot::Slot,
+    slot::{Pinned, Slot},
     stats::Counters,
 };
 use kiln_abi::Pc;
@@ -202,14 +202,14 @@ impl Safepoints for ForcedSafepoints<'_> {
         order
     }
 
-    fn exchange(&mut self, slot: &Slot) -> Option<Arc<Program>> {
+    fn exchange(&mut self, slot: &Slot) -> Pinned {
         match self.forced.exchange {
-            Exchange::Superseded => slot.program(),
-            Exchange::Swap => self.engine.recompile(slot),
+            Exchange::Superseded => slot.pin(),
+            Exchange::Swap => Pinned::from_inner(self.engine.recompile(slot)),
             Exchange::Evict => {
                 self.engine.evict(slot);
                 self.stats.forced_evictions.add(1);
-                None
+                Pinned::from_inner(None)
             }
         }
     }
@@ -218,10 +218,7 @@ impl Safepoints for ForcedSafepoints<'_> {
         if opcode != JUMPDEST || !self.forced.interpreted.tick() {
             return None;
         }
-        match self.engine.advise(slot, false) {
-            Advice::Run(program) => Some(program),
-            Advice::Record | Advice::Interpret => None,
-        }
+        slot.program().or_else(|| self.engine.recompile(slot))
     }
 
     fn resumes(&self) -> bool {

@@ -14,12 +14,18 @@
 
 use crate::{
     canonical::{materialise, refresh, stack_is_usable},
+    engine::Engine,
+    heat::{self, CodeTag, HotFrom},
     helpers::{FrameRun, Helpers, Interp},
+    interpret::{Counting, Stopped, Watching, interpret},
+    keccak::Memo,
     program::Program,
-    slot::{Seen, Slot},
+    slot::{Pinned, Seen, Slot},
     stats::Counters,
 };
-use kiln_abi::{Context, EnterFn, Exit, ExitId, ExitKind, Leave, Outcome, POLL_BACK_EDGES, Word};
+use kiln_abi::{
+    Context, EnterFn, EntryTable, Exit, ExitId, ExitKind, Leave, Outcome, POLL_BACK_EDGES, Word,
+};
 use revm::{
     interpreter::{
         GasTable, Host, InstructionResult, InstructionTable, InterpreterAction,
@@ -44,20 +50,16 @@ impl<H> Clone for Tables<'_, H> {
 
 impl<H> Copy for Tables<'_, H> {}
 
-/// What a frame run uses of the engine.
+/// What a frame run uses of the engine and of its EVM.
 pub(crate) struct Held<'a> {
-    /// The program, pinned here while it runs. After the frame run: the one to go on in.
-    pub(crate) program: &'a mut Option<Arc<Program>>,
-    pub(crate) slot: &'a Slot,
+    pub(crate) engine: &'a Engine,
+    pub(crate) slot: &'a Arc<Slot>,
+    pub(crate) tag: CodeTag,
     pub(crate) trampoline: Option<EnterFn>,
-}
-
-/// What a leg uses.
-struct Compiled<'a> {
-    program: &'a Program,
-    trampoline: Option<EnterFn>,
-    /// Where blocks that were interpreted are marked, if anyone wants to know.
-    seen: Option<&'a Seen>,
+    pub(crate) memo: &'a mut Memo,
+    /// Executions from which a block is hot; none if nobody counts.
+    pub(crate) hot_from: Option<HotFrom>,
+    pub(crate) stats: &'a Counters,
 }
 
 /// What happens at a safepoint.
@@ -77,7 +79,7 @@ pub(crate) trait Safepoints {
     fn order(&mut self, program: &Program) -> Order;
 
     /// The next leg's program, after [`Order::Exchange`]. Without one the frame is interpreted.
-    fn exchange(&mut self, slot: &Slot) -> Option<Arc<Program>>;
+    fn exchange(&mut self, slot: &Slot) -> Pinned;
 
     /// Whether [`Safepoints::resume`] is to be asked while a frame without program is interpreted.
     fn resumes(&self) -> bool;
@@ -95,8 +97,8 @@ impl Safepoints for Ordinary {
         if program.is_superseded() { Order::Exchange } else { Order::Enter }
     }
 
-    fn exchange(&mut self, slot: &Slot) -> Option<Arc<Program>> {
-        slot.program()
+    fn exchange(&mut self, slot: &Slot) -> Pinned {
+        slot.pin()
     }
 
     fn resumes(&self) -> bool {
@@ -123,54 +125,95 @@ pub(crate) fn run<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
-    held: Held<'_>,
+    held: &mut Held<'_>,
     safepoints: &mut S,
-    stats: &Counters,
 ) -> InterpreterAction {
     let code = interpreter.bytecode.bytecode_ptr();
-    let Held { program: held, slot, trampoline } = held;
+    // From here on only through this pointer, which helpers share.
+    let memo: *mut Memo = &raw mut *held.memo;
+    // Read before the program: if a newer one comes between, it is noticed too often, not never.
+    let mut published = held.slot.published();
+    let mut pinned = held.slot.pin();
+    if pinned.is_none() && held.hot_from.is_none() && interpreter.bytecode.pc() == 0 {
+        held.engine.frame(held.slot);
+        published = held.slot.published();
+        pinned = held.slot.pin();
+    }
+    held.stats.hits.add(pinned.is_some() as u64);
     loop {
-        if let Some(program) = held {
-            let compiled = Compiled { program, trampoline, seen: slot.seen() };
-            if let Some(action) = leg(interpreter, host, tables, &compiled, code, safepoints, stats)
-            {
-                return action;
+        let stopped = match &*pinned {
+            Some(program) => {
+                let run = Run { program, published, code, memo };
+                leg(interpreter, host, tables, held, run, safepoints)
             }
-            *held = safepoints.exchange(slot);
-            let count = if held.is_some() { &stats.swaps } else { &stats.frames_dropped };
-            count.add(1);
-        } else {
-            match interpret_dropped(interpreter, host, tables, slot, safepoints, stats) {
-                Ok(program) => *held = Some(program),
-                Err(action) => return action,
+            None => without(interpreter, host, tables, held, (published, memo), safepoints),
+        };
+        match stopped {
+            Ok(action) => return action,
+            Err(turn) => {
+                let had = pinned.is_some();
+                published = held.slot.published();
+                pinned = match turn {
+                    Turn::Exchange => safepoints.exchange(held.slot),
+                    Turn::Newer => held.slot.pin(),
+                    Turn::Into(program) => Pinned::from_inner(Some(program)),
+                };
+                match (had, pinned.is_some()) {
+                    (_, true) => held.stats.swaps.add(1),
+                    (true, false) => held.stats.frames_dropped.add(1),
+                    (false, false) => {}
+                }
             }
         }
     }
 }
 
-/// Runs a frame in one program. Answers the action if the frame run is over; else another program
-/// is asked for.
+/// Why a leg is over, although its frame run is not.
+enum Turn {
+    /// Its program was superseded, or is to be exchanged.
+    Exchange,
+    /// There is another program than when it began.
+    Newer,
+    /// The frame goes on in this one.
+    Into(Arc<Program>),
+}
+
+/// The action if the frame run is over.
+type Leg = Result<InterpreterAction, Turn>;
+
+/// What a leg runs.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    program: &'a Program,
+    /// Programs that had been published when this one was loaded.
+    published: u32,
+    /// Where the frame's code lies.
+    code: *const u8,
+    memo: *mut Memo,
+}
+
+/// Runs a frame in one program.
 #[inline(always)]
 fn leg<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
-    compiled: &Compiled<'_>,
-    code: *const u8,
+    held: &Held<'_>,
+    Run { program, published, code, memo }: Run<'_>,
     safepoints: &mut S,
-    stats: &Counters,
-) -> Option<InterpreterAction> {
+) -> Leg {
     let interpreter: *mut Interp = interpreter;
     let mut run = FrameRun {
         interpreter,
         host,
         table: tables.instructions,
-        exits: compiled.program.exits(),
+        exits: program.exits(),
+        memo,
         halt: InstructionResult::Stop,
         panic: None,
     };
     // SAFETY: derived from the exclusive reference above, which is not used any more.
-    let mut cx = context::<H>(unsafe { &mut *interpreter }, compiled.program);
+    let mut cx = context::<H>(unsafe { &mut *interpreter }, program);
     // From here on only through this pointer, which helpers share.
     let run: *mut FrameRun<'_, H> = &raw mut run;
     cx.runtime = run.cast();
@@ -180,64 +223,140 @@ fn leg<H: Host, S: Safepoints>(
         // A replaced instruction may have put anything in place of these.
         if !stack_is_usable(interp) || interp.bytecode.bytecode_ptr() != code {
             cold_path();
-            return Some(interp.run_plain(tables.instructions, tables.gas, host));
+            return Ok(interp.run_plain(tables.instructions, tables.gas, host));
         }
-        let entry = compiled.program.entries().get(interp.bytecode.pc());
+        let entry = program.entries().get(interp.bytecode.pc());
         let next = match entry {
             None => Next::Interpret,
-            Some(entry) => match safepoints.order(compiled.program) {
+            Some(entry) => match safepoints.order(program) {
                 Order::Enter => {
-                    stats.native_entries.add(1);
+                    held.stats.native_entries.add(1);
                     // SAFETY: the entry is the program's; the rest was established above.
-                    let leave = unsafe { enter(&raw mut cx, run, compiled, entry) };
+                    let leave = unsafe { enter(&raw mut cx, run, program, held.trampoline, entry) };
                     // SAFETY: `leave` comes from the program that ran on this context.
-                    unsafe { finish(&mut cx, &mut *run, leave, stats) }
+                    unsafe { finish(&mut cx, &mut *run, leave, held.stats) }
                 }
                 Order::Interpret => Next::Interpret,
-                Order::Exchange => return None,
+                Order::Exchange => return Err(Turn::Exchange),
             },
         };
         match next {
             Next::Enter => {}
-            Next::Done(action) => return Some(action),
+            Next::Done(action) => return Ok(action),
             Next::Interpret => {
                 // SAFETY: as at the start of the loop.
                 let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
-                if let Some(action) =
-                    interpret(interp, host, tables, compiled, entry.is_none(), stats)
-                {
-                    return Some(action);
+                let (entries, leads) = (Some(program.entries()), entry.is_none());
+                // SAFETY: compiled code is not running, so nothing else uses the pointer.
+                let between = Between { entries, leads, published, memo: unsafe { &mut *memo } };
+                match between.run(interp, host, tables, held) {
+                    Stopped::Frame(halt) => return Ok(end(interp, halt)),
+                    Stopped::Entry => {}
+                    Stopped::Newer => return Err(Turn::Newer),
                 }
             }
         }
     }
 }
 
-/// Goes on without a program. Answers the one to go on in, or the action if the frame run is over.
-#[cold]
-fn interpret_dropped<H: Host, S: Safepoints>(
+/// A stretch of a frame run that is interpreted.
+struct Between<'a> {
+    /// Where compiled code begins; none without a program.
+    entries: Option<&'a EntryTable>,
+    /// Whether the first instruction begins a block.
+    leads: bool,
+    published: u32,
+    memo: &'a mut Memo,
+}
+
+impl Between<'_> {
+    /// Interprets one instruction, and on if no compiled code begins behind it. Nothing if there is
+    /// a newer program.
+    fn run<H: Host>(
+        self,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
+        let Self { entries, leads, published, memo } = self;
+        let counting = held.hot_from.map(|hot_from| {
+            heat::set_hot_from(hot_from);
+            Counting { engine: held.engine, slot: held.slot, tag: held.tag, published }
+        });
+        let is_hot = |pc| counting.as_ref().is_some_and(|counting| counting.block(pc));
+        if leads && is_hot(interpreter.bytecode.pc()) {
+            return Stopped::Newer;
+        }
+        let opcode = interpreter.bytecode.opcode();
+        held.stats.interpreted_instructions.add(1);
+        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
+            return Stopped::Frame(halt);
+        }
+        let next = interpreter.bytecode.pc();
+        if entries.is_some_and(|entries| entries.get(next).is_some()) {
+            return Stopped::Entry;
+        }
+        // An instruction that compiled code leaves to the interpreter may end its block.
+        if !leads && held.slot.baked.ends_block[opcode as usize] && is_hot(next) {
+            return Stopped::Newer;
+        }
+        let replaced = !held.slot.baked.config.replaced.is_empty();
+        let mut watching = Watching { entries, memo, counting, replaced };
+        let tables = (tables.instructions, tables.gas);
+        let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
+        held.stats.interpreted_instructions.add(steps);
+        stopped
+    }
+}
+
+/// Runs a frame without a program.
+fn without<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
-    slot: &Slot,
+    held: &Held<'_>,
+    (published, memo): (u32, *mut Memo),
     safepoints: &mut S,
-    stats: &Counters,
-) -> Result<Arc<Program>, InterpreterAction> {
-    if !safepoints.resumes() {
-        return Err(interpreter.run_plain(tables.instructions, tables.gas, host));
+) -> Leg {
+    if safepoints.resumes() {
+        return dropped(interpreter, host, tables, held, safepoints);
     }
+    // SAFETY: made from the frame run's exclusive reference; no compiled code runs that shares it.
+    let memo = unsafe { &mut *memo };
+    // A frame begins, or goes on behind a call.
+    match (Between { entries: None, leads: true, published, memo }).run(
+        interpreter,
+        host,
+        tables,
+        held,
+    ) {
+        Stopped::Frame(halt) => Ok(end(interpreter, halt)),
+        Stopped::Entry | Stopped::Newer => Err(Turn::Newer),
+    }
+}
+
+/// Goes on where a program was dropped, because that was forced.
+#[cold]
+fn dropped<H: Host, S: Safepoints>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    held: &Held<'_>,
+    safepoints: &mut S,
+) -> Leg {
     // The program was dropped in front of an entry.
     let mut leads = true;
     loop {
-        if let Some(seen) = slot.seen() {
+        if let Some(seen) = held.slot.seen() {
             leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
         }
-        stats.interpreted_instructions.add(1);
+        held.stats.interpreted_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            return Err(end(interpreter, halt));
+            return Ok(end(interpreter, halt));
         }
-        if let Some(program) = safepoints.resume(slot, interpreter.bytecode.opcode()) {
-            return Ok(program);
+        if let Some(program) = safepoints.resume(held.slot, interpreter.bytecode.opcode()) {
+            return Err(Turn::Into(program));
         }
     }
 }
@@ -291,7 +410,8 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
 unsafe fn enter<H: Host>(
     cx: *mut Context,
     run: *mut FrameRun<'_, H>,
-    compiled: &Compiled<'_>,
+    program: &Program,
+    trampoline: Option<EnterFn>,
     entry: u32,
 ) -> Leave {
     // SAFETY: the caller's; compiled code is not running yet.
@@ -304,7 +424,7 @@ unsafe fn enter<H: Host>(
         cx.stack_base.add(interpreter.stack.len())
     };
     // SAFETY: the context is complete.
-    unsafe { compiled.program.enter(cx, sp, entry, compiled.trampoline) }
+    unsafe { program.enter(cx, sp, entry, trampoline) }
 }
 
 /// Does what is to be done where compiled code left.
@@ -439,30 +559,6 @@ fn end(interpreter: &mut Interp, halt: InstructionResult) -> InterpreterAction {
         interpreter.halt(halt);
     }
     interpreter.take_next_action()
-}
-
-/// Interprets at least one instruction, and on up to the next entry. `leads` says whether the first
-/// one is known to begin a block. Answers the action if the frame run is over.
-fn interpret<H: Host>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    compiled: &Compiled<'_>,
-    mut leads: bool,
-    stats: &Counters,
-) -> Option<InterpreterAction> {
-    loop {
-        if let Some(seen) = compiled.seen {
-            leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
-        }
-        stats.interpreted_instructions.add(1);
-        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            return Some(end(interpreter, halt));
-        }
-        if compiled.program.entries().get(interpreter.bytecode.pc()).is_some() {
-            return None;
-        }
-    }
 }
 
 /// Runs a frame in the interpreter and marks the blocks it comes through.

@@ -26,8 +26,13 @@ mod eval_machine;
 mod evm;
 mod force;
 mod frame;
+mod heat;
 mod helpers;
+mod interpret;
+mod keccak;
+mod local;
 mod memory;
+mod policy;
 mod program;
 mod resident;
 mod slot;
@@ -36,7 +41,7 @@ mod watch;
 
 pub use compile::CompileError;
 pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, RECORDED_FRAMES, VARIABLES, Variable,
+    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable,
 };
 pub use engine::{Engine, EngineError};
 pub use evm::{EthEvm, Tiered};

@@ -1,12 +1,12 @@
 //! A small cache of slots in front of the engine's map, owned by one [`crate::Tiered`].
 //!
 //! **Owns** what makes a hit cheap: the last verified code address (with the code kept alive, so
-//! that the address can not come to mean another one) and an `Arc` of the program, which pins it
-//! while a frame runs. **Never** answers for a code whose bytes it did not compare.
+//! that the address can not come to mean another one). **Never** answers for a code whose bytes it did
+//! not compare, and never keeps a program from being freed.
 
 use crate::{
     engine::{BakedId, Engine, same_code},
-    program::Program,
+    heat::CodeTag,
     slot::Slot,
 };
 use revm::{bytecode::Bytecode, primitives::B256};
@@ -32,8 +32,7 @@ pub(crate) struct Entry {
     generation: u64,
     /// The bytecode last compared with the slot's.
     verified: Bytecode,
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) program: Option<Arc<Program>>,
+    slot: Arc<Slot>,
 }
 
 impl Resident {
@@ -85,9 +84,8 @@ impl Resident {
         self.make_room(hash, generation);
         let index = self.place(hash);
         let slot = engine.slot(bytecode, hash, baked);
-        let program = slot.program();
         let verified = bytecode.clone();
-        self.entries[index] = Some(Entry { hash, baked, generation, verified, slot, program });
+        self.entries[index] = Some(Entry { hash, baked, generation, verified, slot });
         index
     }
 
@@ -119,6 +117,12 @@ impl Resident {
 }
 
 impl Entry {
+    /// The code's slot, and what it is counted under.
+    #[inline]
+    pub(crate) fn slot(&self) -> (&Arc<Slot>, CodeTag) {
+        (&self.slot, CodeTag::new(self.hash))
+    }
+
     #[inline]
     fn verify(&mut self, bytecode: &Bytecode) -> bool {
         if self.verified.bytecode_ptr() == bytecode.bytecode_ptr()

@@ -3,8 +3,8 @@
 //! **Owns** the swap of programs, the counters that decide about compilation, and the marks of a
 //! recording run. **Never** compiles.
 
-use crate::program::Program;
-use arc_swap::ArcSwapOption;
+use crate::{policy::State, program::Program};
+use arc_swap::{ArcSwapOption, Guard};
 use kiln_abi::Pc;
 use kiln_ir::{LOWERING, activated_in};
 use revm::bytecode::Bytecode;
@@ -13,35 +13,63 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+/// A slot's program as one reader sees it: pinned, without having touched its reference count.
+pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
+
+/// What is baked into programs, with what follows from it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Baked {
+    pub(crate) config: kiln_ir::Config,
+    /// By opcode: whether a block ends with it.
+    pub(crate) ends_block: [bool; 256],
+}
+
+impl Baked {
+    pub(crate) fn new(config: kiln_ir::Config) -> Self {
+        let ends_block = std::array::from_fn(|opcode| {
+            config.replaced.contains(opcode as u8)
+                || !config.spec.is_enabled_in(activated_in(opcode as u8))
+                || LOWERING[opcode].ends_block()
+        });
+        Self { config, ends_block }
+    }
+}
+
 /// Where the engine keeps what it knows about a code.
 #[derive(Debug)]
 pub(crate) struct Slot {
     /// The code, kept alive so that its address means it.
     pub(crate) bytecode: Bytecode,
     /// What is baked into its program.
-    pub(crate) baked: Arc<kiln_ir::Config>,
+    pub(crate) baked: Arc<Baked>,
     /// The program that runs. Readers get an `Arc` of an immutable program: the store pairs with
     /// their load inside of `ArcSwap`.
     program: ArcSwapOption<Program>,
     /// Programs published so far.
     published: AtomicU32,
     frames: AtomicU32,
+    /// Executions of hot blocks that the interpreter did since the last compilation.
+    missed: AtomicU32,
     /// Held by whoever compiles.
     compiling: AtomicBool,
     failed: AtomicBool,
+    /// Not the engine's any more.
+    retired: AtomicBool,
     seen: OnceLock<Seen>,
 }
 
 impl Slot {
-    pub(crate) fn new(bytecode: Bytecode, baked: Arc<kiln_ir::Config>) -> Self {
+    pub(crate) fn new(bytecode: Bytecode, baked: Arc<Baked>) -> Self {
         Self {
             bytecode,
             baked,
             program: ArcSwapOption::empty(),
             published: AtomicU32::new(0),
             frames: AtomicU32::new(0),
+            missed: AtomicU32::new(0),
             compiling: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             seen: OnceLock::new(),
         }
     }
@@ -52,19 +80,36 @@ impl Slot {
         self.program.load_full()
     }
 
+    /// The program that runs, pinned until this is dropped.
+    #[inline]
+    pub(crate) fn pin(&self) -> Pinned {
+        self.program.load()
+    }
+
     /// Puts a program in the place of the present one, or none. Frames that run the present one
     /// leave it at their next safepoint.
     pub(crate) fn publish(&self, program: Option<Arc<Program>>) {
-        // Relaxed: only counts.
-        self.published.fetch_add(program.is_some() as u32, Ordering::Relaxed);
+        let some = program.is_some();
         if let Some(old) = self.program.swap(program) {
             old.supersede();
         }
+        if some && self.retired.load(Ordering::Relaxed) {
+            return self.publish(None);
+        }
+        // Release, pairs with the acquire in `published`: who sees the number finds the program.
+        self.published.fetch_add(some as u32, Ordering::Release);
+    }
+
+    /// The slot is not the engine's any more: it lets go of its program, and gets no other.
+    pub(crate) fn retire(&self) {
+        // Release, by the swap in `publish`: whoever swaps after it sees that.
+        self.retired.store(true, Ordering::Relaxed);
+        self.publish(None);
     }
 
     /// Programs published so far.
     pub(crate) fn published(&self) -> u32 {
-        self.published.load(Ordering::Relaxed)
+        self.published.load(Ordering::Acquire)
     }
 
     /// Counts a frame; answers how many came before. Relaxed: a heuristic.
@@ -74,9 +119,29 @@ impl Slot {
         before
     }
 
-    /// Frames that began so far.
-    pub(crate) fn frames(&self) -> u32 {
-        self.frames.load(Ordering::Relaxed)
+    /// Notes that the interpreter came through a hot block that is not compiled, one that had run
+    /// so many times when it was first noted. Relaxed: a heuristic.
+    pub(crate) fn miss(&self, pc: usize, executions: u32) {
+        let fresh = self.recorded().mark(pc);
+        self.missed.fetch_add(if fresh { executions } else { 1 }, Ordering::Relaxed);
+    }
+
+    /// What the policy looks at.
+    pub(crate) fn state(&self) -> State {
+        State {
+            compiled: self.pin().as_ref().map_or(0, |program| program.regions() as u32),
+            fresh: self.seen().map_or(0, Seen::fresh),
+            missed: self.missed.load(Ordering::Relaxed),
+            barred: self.failed() || self.retired.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A compilation begins that takes in all that was noted by now.
+    pub(crate) fn settle(&self) {
+        self.missed.store(0, Ordering::Relaxed);
+        if let Some(seen) = self.seen() {
+            seen.take_fresh();
+        }
     }
 
     /// Whether a compilation failed. It is not tried again: the same input fails again.
@@ -101,7 +166,7 @@ impl Slot {
 
     /// The marks, for a run that is about to make some.
     pub(crate) fn recorded(&self) -> &Seen {
-        self.seen.get_or_init(|| Seen::new(self.bytecode.len(), &self.baked))
+        self.seen.get_or_init(|| Seen::new(self.bytecode.len(), self.baked.clone()))
     }
 
     /// The marks, if a recording run made any.
@@ -115,24 +180,15 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct Seen {
     marks: Box<[AtomicU64]>,
-    /// By opcode: whether a block ends with it.
-    ends_block: Box<[bool; 256]>,
+    baked: Arc<Baked>,
     /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
     fresh: AtomicU32,
 }
 
 impl Seen {
-    fn new(code_len: usize, baked: &kiln_ir::Config) -> Self {
-        let ends_block = |opcode: usize| {
-            baked.replaced.contains(opcode as u8)
-                || !baked.spec.is_enabled_in(activated_in(opcode as u8))
-                || LOWERING[opcode].ends_block()
-        };
-        Self {
-            marks: (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect(),
-            ends_block: Box::new(std::array::from_fn(ends_block)),
-            fresh: AtomicU32::new(0),
-        }
+    fn new(code_len: usize, baked: Arc<Baked>) -> Self {
+        let marks = (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect();
+        Self { marks, baked, fresh: AtomicU32::new(0) }
     }
 
     /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
@@ -142,18 +198,20 @@ impl Seen {
         if leads || opcode == revm::bytecode::opcode::JUMPDEST {
             self.mark(pc);
         }
-        self.ends_block[opcode as usize]
+        self.baked.ends_block[opcode as usize]
     }
 
+    /// Marks the block at `pc`; whether it was not.
     #[inline]
-    fn mark(&self, pc: usize) {
+    fn mark(&self, pc: usize) -> bool {
         let bit = 1u64 << (pc % 64);
-        if let Some(word) = self.marks.get(pc / 64)
-            && word.load(Ordering::Relaxed) & bit == 0
-        {
-            word.fetch_or(bit, Ordering::Relaxed);
+        let Some(word) = self.marks.get(pc / 64) else { return false };
+        let fresh = word.load(Ordering::Relaxed) & bit == 0
+            && word.fetch_or(bit, Ordering::Relaxed) & bit == 0;
+        if fresh {
             self.fresh.fetch_add(1, Ordering::Relaxed);
         }
+        fresh
     }
 
     /// The leaders of the blocks that were run, in order.
@@ -192,7 +250,10 @@ mod tests {
         let code = [0x60, 0x04, 0x56, 0x00, 0x5b, 0x00];
         let config =
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [1; 256], replaced: OpcodeSet::EMPTY };
-        let slot = Slot::new(Bytecode::new_legacy(Bytes::copy_from_slice(&code)), Arc::new(config));
+        let slot = Slot::new(
+            Bytecode::new_legacy(Bytes::copy_from_slice(&code)),
+            Arc::new(Baked::new(config)),
+        );
         let seen = slot.recorded();
         let leads = seen.step(0, 0x60, true);
         let leads = seen.step(2, 0x56, leads);
@@ -213,7 +274,7 @@ mod tests {
     fn one_compiles_at_a_time() {
         let config =
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [0; 256], replaced: OpcodeSet::EMPTY };
-        let slot = Slot::new(Bytecode::new(), Arc::new(config));
+        let slot = Slot::new(Bytecode::new(), Arc::new(Baked::new(config)));
         assert_eq!(slot.exclusively(|| slot.exclusively(|| ())), Some(None));
         assert_eq!(slot.exclusively(|| 1), Some(1));
     }

@@ -5,7 +5,7 @@ mod common;
 use common::{
     CALLER, Ctx, MAIN, OTHER, assert_same, call, code, compare, context, fresh_engines, transact,
 };
-use kiln_runtime::{Backend, Compile, Config, Declared, Engine, RECORDED_FRAMES, Tiered};
+use kiln_runtime::{Backend, Compile, Config, Declared, Engine, Tiered};
 use revm::{
     Context, ExecuteCommitEvm, ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext,
     SystemCallEvm,
@@ -333,34 +333,50 @@ fn cold_code_is_interpreted() {
 }
 
 #[test]
-fn only_seen_blocks_are_compiled() {
+fn only_hot_blocks_are_compiled() {
     // Two paths, by whether there is calldata.
-    let main = "36 6007 57 6001 5f 55 00 5b 6002 5f 55 00";
-    let main = &main.replace("36 6007", "36 600b").replace("5f 55 00 5b", "5f 55 00 00 00 5b");
-    for engine in fresh_engines(&Config { compile: Compile::Seen, ..Config::eager() }) {
+    let main = "36 600b 57 6001 5f 55 00 00 00 5b 6002 5f 55 00";
+    let config = Config { compile: Compile::Seen, hot_executions: 2, ..Config::eager() };
+    for engine in fresh_engines(&config) {
         let evm = context(SpecId::CANCUN, main, "").build_mainnet();
         let mut evm = Tiered::mainnet(evm, engine.clone());
         let mut check = |data: &[u8]| {
             let mut plain = context(SpecId::CANCUN, main, "").build_mainnet();
             let expected = transact(&mut plain, call(100_000, data));
+            let before = engine.stats();
             assert_same(&transact(&mut evm, call(100_000, data)), &expected, "seen");
-            engine.stats()
+            engine.stats() - before
         };
-        for frames in 1..=u64::from(RECORDED_FRAMES) {
-            let recorded = check(&[]);
-            assert_eq!((recorded.programs, recorded.recorded_instructions), (0, 7 * frames));
-        }
-        let ran = check(&[]);
-        assert_eq!((ran.programs, ran.regions, ran.interpreted_instructions), (1, 2, 0));
-        let other_path = check(&[1]);
-        assert_eq!((other_path.programs, other_path.interpreted_instructions), (1, 5));
+        assert_eq!(check(&[]).interpreted_instructions, 7, "cold");
+        (0..10).for_each(|_| drop(check(&[])));
+        assert_eq!(check(&[]).interpreted_instructions, 0, "hot");
+        // The common block is compiled, the other path is not.
+        assert_eq!(check(&[1]).interpreted_instructions, 5);
         engine.set_recording(true);
-        assert_eq!(check(&[]).native_entries, other_path.native_entries);
+        let recorded = check(&[1]);
+        assert_eq!((recorded.native_entries, recorded.recorded_instructions), (0, 8));
         engine.set_recording(false);
         assert_eq!(engine.compile_recorded(), 1);
         assert_eq!(engine.compile_recorded(), 0, "nothing new");
-        let ran = check(&[1]);
-        assert_eq!((ran.programs, ran.interpreted_instructions), (2, 5));
+        assert_eq!(check(&[1]).interpreted_instructions, 0);
+    }
+}
+
+/// A loop of 1,000 rounds: JUMPDEST; PUSH1 1; SWAP1; SUB; DUP1; PUSH1 3; JUMPI; STOP.
+const LOOP: &str = "6103e8 5b 6001 90 03 80 6003 57 00";
+
+#[test]
+fn a_running_frame_is_taken_over() {
+    let config = Config { compile: Compile::Seen, hot_executions: 20, ..Config::eager() };
+    for engine in fresh_engines(&config) {
+        let mut plain = context(SpecId::CANCUN, LOOP, "").build_mainnet();
+        let expected = transact(&mut plain, call(100_000, &[]));
+        let evm = context(SpecId::CANCUN, LOOP, "").build_mainnet();
+        let mut evm = Tiered::mainnet(evm, engine.clone());
+        assert_same(&transact(&mut evm, call(100_000, &[])), &expected, "loop");
+        let stats = engine.stats();
+        assert!(stats.native_entries >= 1, "{stats:?}");
+        assert!(stats.interpreted_instructions < 8 * 100, "{stats:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use kiln::{
     statetest::{self, Input},
 };
 use kiln_ir::{Limits, OpcodeSet};
-use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, RECORDED_FRAMES, Stats, Tiered};
+use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, Stats, Tiered};
 use revm::{
     ExecuteCommitEvm,
     bytecode::Bytecode,
@@ -109,8 +109,7 @@ impl Runner {
         let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
         let rounds = match tier {
             Tier::Auto => {
-                let frames = engine.config().warm_frames.saturating_add(RECORDED_FRAMES);
-                frames.min(AUTO_ROUNDS_MAX - 1) + 1
+                engine.config().hot_executions.min(AUTO_ROUNDS_MAX - 1) + 1
             }
             _ => 1,
         };

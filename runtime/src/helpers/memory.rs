@@ -126,7 +126,11 @@ pub(super) unsafe extern "C" fn keccak256<H: Host>(
             let at = scope.pay_and_cover(cost, offset, len)?;
             let hash: B256 = match len {
                 0 => KECCAK_EMPTY,
-                _ => revm::primitives::keccak256(scope.bytes(at, len)),
+                _ => {
+                    let memo = scope.run.memo;
+                    // `guarded`'s caller: nothing else refers to what the frame run holds.
+                    (*memo).hash(scope.bytes(at, len))
+                }
             };
             write(p0, hash.into());
             Ok(())

@@ -24,6 +24,7 @@ use revm::{
     },
     primitives::U256,
 };
+use crate::keccak::Memo;
 use std::{
     any::Any,
     marker::PhantomData,
@@ -51,6 +52,8 @@ pub(crate) struct FrameRun<'a, H> {
     pub(crate) table: *const InstructionTable<EthInterpreter, H>,
     /// The exits of the running program.
     pub(crate) exits: &'a ExitTable,
+    /// What the EVM hashed lately.
+    pub(crate) memo: *mut Memo,
     /// With [`Outcome::Ended`].
     pub(crate) halt: InstructionResult,
     /// With [`Outcome::Panicked`].
