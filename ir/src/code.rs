@@ -5,7 +5,7 @@
 //! never continues is skipped up to the next JUMPDEST.
 
 use crate::{
-    config::{BuildError, Config, Limits},
+    config::{Bounds, BuildError, Config, Limits},
     opcode::{LOWERING, Lowering, activated_in},
 };
 use kiln_abi::{EntryTable, Pc};
@@ -165,8 +165,14 @@ impl Blocks {
     /// Scans a program.
     ///
     /// # Errors
-    /// If the code is longer than [`Limits::code_bytes_max`].
-    pub fn scan(code: &[u8], config: &Config, limits: &Limits) -> Result<Self, BuildError> {
+    /// If the code is longer than [`Limits::code_bytes_max`], or the work was called off.
+    pub fn scan<'b>(
+        code: &[u8],
+        config: &Config,
+        bounds: impl Into<Bounds<'b>>,
+    ) -> Result<Self, BuildError> {
+        let bounds = bounds.into();
+        let limits = bounds.limits;
         check_len(code, limits)?;
         let mut scan = Self {
             blocks: Vec::with_capacity(code.len() / 16 + 1),
@@ -184,6 +190,7 @@ impl Blocks {
         while pc < code.len() {
             let opcode = code[pc];
             if opcode == op::JUMPDEST {
+                bounds.check()?;
                 scan.jump_dests.insert(pc);
                 // Empty where a leader behind JUMPI or CALL is a JUMPDEST itself.
                 scan.blocks.extend(open.take().filter(|block| block.instructions != 0));
@@ -197,11 +204,13 @@ impl Blocks {
                 block.instructions += 1;
                 let ending = ending(code, pc, config);
                 if let Some(ending) = ending {
+                    bounds.check()?;
                     block.ending = ending;
                     let follows = matches!(ending, Ending::Jumpi | Ending::Suspend);
                     scan.blocks.extend(open.take());
                     open = (follows && next < code.len()).then(|| start_at(next, false));
                 } else if block.instructions as usize >= limits.block_instructions_max {
+                    bounds.check()?;
                     scan.blocks.extend(open.take());
                     open = (next < code.len()).then(|| start_at(next, false));
                 }
@@ -226,19 +235,21 @@ impl Blocks {
     /// compiled code is entered there only if the interpreter stands there.
     ///
     /// # Errors
-    /// If the code is longer than [`Limits::code_bytes_max`].
-    pub fn at_leaders(
+    /// If the code is longer than [`Limits::code_bytes_max`], or the work was called off.
+    pub fn at_leaders<'b>(
         code: &[u8],
         jump_dests: JumpDests,
         leaders: impl Iterator<Item = Pc>,
         config: &Config,
-        limits: &Limits,
+        bounds: impl Into<Bounds<'b>>,
     ) -> Result<Self, BuildError> {
-        check_len(code, limits)?;
-        let blocks = leaders
-            .filter(|leader| (leader.0 as usize) < code.len())
-            .map(|leader| decode_block(code, leader, config, limits))
-            .collect();
+        let bounds = bounds.into();
+        check_len(code, bounds.limits)?;
+        let mut blocks = Vec::with_capacity(leaders.size_hint().0);
+        for leader in leaders.filter(|leader| (leader.0 as usize) < code.len()) {
+            bounds.check()?;
+            blocks.push(decode_block(code, leader, config, bounds.limits));
+        }
         Ok(Self { blocks, jump_dests })
     }
 

@@ -64,6 +64,29 @@ pub struct Limits {
     pub insts_max: usize,
     /// Fixups of a program.
     pub fixups_max: usize,
+    /// Bytes of text (machine code and its data) for each instruction that is compiled. Measured on
+    /// mainnet code: 26.
+    pub text_ratio_max: usize,
+    /// Bytes of text that a program may have on top of that.
+    pub text_bytes_free: usize,
+}
+
+impl Limits {
+    /// No limit but those of the formats.
+    pub const NONE: Self = Self {
+        code_bytes_max: usize::MAX,
+        block_instructions_max: 2048,
+        insts_max: usize::MAX,
+        fixups_max: usize::MAX,
+        text_ratio_max: usize::MAX,
+        text_bytes_free: usize::MAX,
+    };
+
+    /// Bytes of text that so many instructions may be compiled to, but for the block that goes over
+    /// it.
+    pub const fn text_bytes_max(&self, instructions: usize) -> usize {
+        self.text_ratio_max.saturating_mul(instructions).saturating_add(self.text_bytes_free)
+    }
 }
 
 impl Default for Limits {
@@ -73,9 +96,49 @@ impl Default for Limits {
             block_instructions_max: 2048,
             insts_max: 1 << 20,
             fixups_max: 1 << 22,
+            text_ratio_max: 128,
+            text_bytes_free: 64 << 10,
         }
     }
 }
+
+/// What bounds one compilation: limits that are known before, and someone who may call it off.
+/// From [`Limits`] alone: nobody does.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// How much work there may be.
+    pub limits: &'a Limits,
+    /// Whether the work was called off; asked once a block.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<'a> From<&'a Limits> for Bounds<'a> {
+    fn from(limits: &'a Limits) -> Self {
+        Self { limits, cancelled: &|| false }
+    }
+}
+
+impl core::fmt::Debug for Bounds<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Bounds").field("limits", self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Bounds<'_> {
+    /// To go on, or not.
+    ///
+    /// # Errors
+    /// If the work was called off.
+    #[inline]
+    pub fn check(&self) -> Result<(), Cancelled> {
+        if (self.cancelled)() { Err(Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The work was called off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the work was called off")]
+pub struct Cancelled;
 
 /// Why a program was not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -90,4 +153,7 @@ pub enum BuildError {
         /// The bound.
         max: usize,
     },
+    /// The work was called off.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }

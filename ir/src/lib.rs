@@ -28,7 +28,7 @@ pub use build::build;
 pub use code::{
     Block, Blocks, Decoded, Ending, Instructions, JumpDests, decode_dup_swap, decode_exchange,
 };
-pub use config::{BuildError, Config, Limits, OpcodeSet};
+pub use config::{Bounds, BuildError, Cancelled, Config, Limits, OpcodeSet};
 pub use display::Text;
 pub use module::{Cond, ConstId, Inst, Module, Op, Operand, Region, Target, Terminator};
 pub use opcode::{LOWERING, Lowering, activated_in};

@@ -1,9 +1,10 @@
 //! What the builder makes of small programs, and that its work is bounded on hostile ones.
 
+use core::cell::Cell;
 use kiln_abi::{ExitKind, Pc, Slot, Source};
 use kiln_ir::{
-    Blocks, BuildError, Cond, Config, Limits, Module, Op, OpcodeSet, Operand, SpecId, Target,
-    Terminator, build, parse, verify,
+    Blocks, Bounds, BuildError, Cancelled, Cond, Config, Limits, Module, Op, OpcodeSet, Operand,
+    SpecId, Target, Terminator, build, parse, verify,
 };
 
 fn config(spec: SpecId) -> Config {
@@ -270,4 +271,31 @@ fn jumps_at_or_below_themselves_poll() {
     assert_eq!(module.regions[1].terminator, Terminator::Jump(Target::Region(2)));
     let Terminator::Jump(itself) = module.regions[2].terminator else { panic!("no jump") };
     resumes(itself, Pc(8));
+}
+
+#[test]
+fn work_that_is_called_off_stops_at_the_next_block() {
+    let code = hex("5b 3d 50").repeat(100);
+    let (config, limits) = (config(SpecId::CANCUN), Limits::default());
+    let blocks = Blocks::scan(&code, &config, &limits).unwrap();
+    assert_eq!(blocks.blocks.len(), 100);
+    for stop in [0, 1, 50] {
+        let asked = Cell::new(0);
+        let cancelled = || asked.replace(asked.get() + 1) == stop;
+        let bounds = Bounds { limits: &limits, cancelled: &cancelled };
+        let at = |block: u32| Pc(block * 3);
+        let dests = || blocks.jump_dests.clone();
+        let parts = Blocks::at_leaders(&code, dests(), (0..100).map(at), &config, bounds);
+        assert_eq!((parts.err(), asked.take()), (Some(BuildError::Cancelled(Cancelled)), stop + 1));
+        let module = build(&code, &blocks, &config, bounds, &|_| true);
+        assert_eq!(
+            (module.err(), asked.take()),
+            (Some(BuildError::Cancelled(Cancelled)), stop + 1)
+        );
+        let scanned = Blocks::scan(&code, &config, bounds);
+        assert_eq!(
+            (scanned.err(), asked.take()),
+            (Some(BuildError::Cancelled(Cancelled)), stop + 1)
+        );
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     stats::Stats,
 };
 use kiln_abi::Pc;
-use kiln_ir::{Blocks, BuildError, JumpDests};
+use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests};
 use kiln_tier0::Library;
 use revm::bytecode::Bytecode;
 use thiserror::Error;
@@ -37,13 +37,34 @@ pub enum CompileError {
     Panicked,
     /// Over a limit.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(BuildError),
+    /// The compilation was called off.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// Tier 0 can not express it.
     #[error(transparent)]
-    Codegen(#[from] kiln_tier0::CompileError),
+    Codegen(kiln_tier0::CompileError),
     /// No room for the code.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+}
+
+impl From<BuildError> for CompileError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Build(error),
+        }
+    }
+}
+
+impl From<kiln_tier0::CompileError> for CompileError {
+    fn from(error: kiln_tier0::CompileError) -> Self {
+        match error {
+            kiln_tier0::CompileError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Codegen(error),
+        }
+    }
 }
 
 /// What compiling needs.
@@ -68,20 +89,22 @@ impl Compiler<'_> {
             return Err(CompileError::NotCode);
         }
         let code = bytecode.original_byte_slice();
-        let limits = &self.config.limits;
+        let bounds = Bounds { limits: &self.config.limits, cancelled: &|| false };
         let clock = Clock::start();
         let blocks =
             clock.time(&mut stats.analyse_ns, || match (seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
                     let dests = JumpDests::from_bits(table.as_slice());
-                    Blocks::at_leaders(code, dests, seen.leaders(), baked, limits)
+                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)
                 }
-                _ => Blocks::scan(code, baked, limits),
+                _ => Blocks::scan(code, baked, bounds),
             })?;
         let module = clock
-            .time(&mut stats.lower_ns, || kiln_ir::build(code, &blocks, baked, limits, select))?;
+            .time(&mut stats.lower_ns, || kiln_ir::build(code, &blocks, baked, bounds, select))?;
         let program = match (self.config.backend, self.library) {
-            (Backend::Native, Some(library)) => self.native(bytecode, library, &module, stats)?,
+            (Backend::Native, Some(library)) => {
+                self.native(bytecode, library, &module, bounds, stats)?
+            }
             (Backend::Native, None) => return Err(CompileError::Disabled),
             (Backend::Evaluator, _) => Program::evaluated(bytecode.clone(), module),
         };
@@ -99,10 +122,12 @@ impl Compiler<'_> {
         bytecode: &Bytecode,
         library: &Library,
         module: &kiln_ir::Module,
+        bounds: Bounds<'_>,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
         let clock = Clock::start();
-        let object = clock.time(&mut stats.codegen_ns, || kiln_tier0::compile(library, module))?;
+        let object =
+            clock.time(&mut stats.codegen_ns, || kiln_tier0::compile(library, module, bounds))?;
         let code = clock.time(&mut stats.publish_ns, || self.memory.place(&object.text))?;
         Ok(Program::native(bytecode.clone(), module, code, object.entries, object.exits))
     }

@@ -15,6 +15,8 @@ fn limits(code: usize, block: usize, insts: usize, fixups: usize) -> kiln_ir::Li
         block_instructions_max: block,
         insts_max: insts,
         fixups_max: fixups,
+        text_ratio_max: 64,
+        text_bytes_free: 0,
     }
 }
 

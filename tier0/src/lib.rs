@@ -70,6 +70,17 @@ pub enum CompileError {
     /// A number does not fit its field, or the code object grows too large.
     #[error("the module is too large")]
     TooLarge,
+    /// More text than [`kiln_ir::Limits`] allow.
+    #[error("the text is {is} bytes, over the limit of {max}")]
+    Text {
+        /// Bytes when it was noticed.
+        is: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The work was called off.
+    #[error(transparent)]
+    Cancelled(#[from] kiln_ir::Cancelled),
     /// There is no stencil for an operation.
     #[error("there is no stencil for an operation")]
     NoStencil,

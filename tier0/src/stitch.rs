@@ -22,6 +22,8 @@ const CODE_BYTES_MAX: usize = 1 << 28;
 const POOL_ALIGN: usize = 32;
 /// Stubs of a group all reach its end with a short jump.
 const STUBS_OF_GROUP: usize = 30;
+/// Bytes of a stub, about.
+const STUB_BYTES: usize = 4;
 const NONE: u32 = u32::MAX;
 
 /// What an offset refers to.
@@ -93,6 +95,8 @@ pub(crate) struct Stitcher<'m> {
     /// By constant, its place in the pool; behind them, the same with the bytes reversed.
     pool_of: Vec<u32>,
     exits: Vec<bool>,
+    /// Exits that are used.
+    stubs: usize,
     thunks: [bool; THUNKS],
     /// What was emitted, if someone wants to know.
     pub trace: Option<Vec<Emitted>>,
@@ -115,16 +119,25 @@ impl<'m> Stitcher<'m> {
             pool: Vec::new(),
             pool_of: vec![NONE; 2 * module.exits.pool.len()],
             exits: vec![false; module.exits.exits.len()],
+            stubs: 0,
             thunks: [false; THUNKS],
             trace: None,
         }
     }
 
-    /// Begins the next region, and returns where.
-    pub(crate) fn begin_region(&mut self) -> Result<u32, CompileError> {
-        if self.hot.len() + self.cold.len() > CODE_BYTES_MAX {
+    /// Refuses more text than `max` bytes, exits and constants included.
+    pub(crate) fn check_len(&self, max: usize) -> Result<(), CompileError> {
+        let constants = Word::BYTES * self.pool.len();
+        let is = self.hot.len() + self.cold.len() + constants + STUB_BYTES * self.stubs;
+        if is > CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
+        if is > max { Err(CompileError::Text { is, max }) } else { Ok(()) }
+    }
+
+    /// Begins the next region, and returns where; `text_max` as for [`Self::check_len`].
+    pub(crate) fn begin_region(&mut self, text_max: usize) -> Result<u32, CompileError> {
+        self.check_len(text_max)?;
         self.regions.push(self.hot.len() as u32);
         Ok(self.hot.len() as u32)
     }
@@ -200,7 +213,9 @@ impl<'m> Stitcher<'m> {
             Target::Region(_) => Err(CompileError::Malformed("no such region")),
             Target::Exit(ExitId(exit)) => {
                 let used = self.exits.get_mut(exit as usize);
-                *used.ok_or(CompileError::Malformed("no such exit"))? = true;
+                let used = used.ok_or(CompileError::Malformed("no such exit"))?;
+                self.stubs += !*used as usize;
+                *used = true;
                 Ok(Dest::Exit(exit))
             }
         }

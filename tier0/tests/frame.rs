@@ -3,7 +3,7 @@
 mod support;
 
 use kiln_abi::{Helper, HelperShape, POLL_BACK_EDGES, Pc, Slot, Word};
-use kiln_ir::{Inst, Op, Operand, Target, Terminator};
+use kiln_ir::{Bounds, Inst, Limits, Op, Operand, Target, Terminator};
 use revm_primitives::U256;
 use support::*;
 
@@ -211,7 +211,7 @@ fn offsets_that_are_no_displacement_are_refused() {
     let mut builder = Builder::new();
     let a = builder.constant(u(1 << 31));
     builder.region(0, &[inst(Op::Mload, Some(0), &[a])], Terminator::Exit(DONE));
-    assert!(kiln_tier0::compile(&LIBRARY, &builder.module).is_err());
+    assert!(kiln_tier0::compile(&LIBRARY, &builder.module, &Limits::default()).is_err());
 }
 
 #[test]
@@ -562,7 +562,7 @@ fn malformed_modules_are_refused() {
     for (number, case) in cases.into_iter().enumerate() {
         let mut builder = Builder::new();
         case(&mut builder);
-        let refused = kiln_tier0::compile(&LIBRARY, &builder.module);
+        let refused = kiln_tier0::compile(&LIBRARY, &builder.module, &Limits::default());
         assert!(refused.is_err(), "case {number} compiles");
     }
 }
@@ -580,4 +580,40 @@ fn the_object_tells_what_it_holds() {
     assert_eq!(object.exits, builder.module.exits);
     assert_eq!(object.code_len.next_multiple_of(32) + Word::BYTES, object.text.len());
     assert_eq!(Pc(4), builder.module.regions[0].pc);
+}
+
+#[test]
+fn text_over_the_limit_is_refused_within_a_block() {
+    let mut builder = Builder::new();
+    let wide = builder.constant(U256::MAX >> 3);
+    for at in 0..100 {
+        let exit = builder.exit();
+        builder.region(at, &[inst(Op::Add, Some(-1), &[slot(-1), wide])], Terminator::Exit(exit));
+    }
+    let limits = Limits { text_ratio_max: 4, text_bytes_free: 1000, ..Limits::default() };
+    let whole = kiln_tier0::compile(&LIBRARY, &builder.module, &Limits::NONE).unwrap();
+    let one = whole.text.len() / 100;
+    match kiln_tier0::compile(&LIBRARY, &builder.module, &limits) {
+        Err(kiln_tier0::CompileError::Text { is, max: 1400 }) => {
+            assert!((1401..1400 + 2 * one).contains(&is), "{is}, {one} a block");
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is measured in the end is what there is, but for padding and the ends of stub groups.
+    let enough = Limits { text_ratio_max: 0, text_bytes_free: whole.text.len(), ..limits };
+    assert!(kiln_tier0::compile(&LIBRARY, &builder.module, &enough).is_ok());
+    let short = Limits { text_bytes_free: whole.text.len() - 100, ..enough };
+    assert!(kiln_tier0::compile(&LIBRARY, &builder.module, &short).is_err());
+}
+
+#[test]
+fn compilation_that_is_called_off_stops_at_the_next_block() {
+    let mut builder = Builder::new();
+    (0..100).for_each(|at| _ = builder.region(at, &[], Terminator::Exit(DONE)));
+    let asked = std::cell::Cell::new(0);
+    let cancelled = || asked.replace(asked.get() + 1) == 50;
+    let bounds = Bounds { limits: &Limits::default(), cancelled: &cancelled };
+    let refused = kiln_tier0::compile(&LIBRARY, &builder.module, bounds);
+    assert_eq!(refused.err(), Some(kiln_tier0::CompileError::Cancelled(kiln_ir::Cancelled)));
+    assert_eq!(asked.get(), 51);
 }

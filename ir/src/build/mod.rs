@@ -11,7 +11,7 @@ mod terminator;
 
 use crate::{
     code::{Block, Blocks},
-    config::{BuildError, Config, Limits},
+    config::{Bounds, BuildError, Config, Limits},
     module::{Module, Region, Target, Terminator},
 };
 use kiln_abi::{Exit, ExitId, ExitKind, Fixup, Pc, Slot, Source, Word};
@@ -26,20 +26,22 @@ const DIRTY_MAX: usize = 48;
 /// interpreter's, or when no stack can satisfy it.
 ///
 /// # Errors
-/// If the work would go over `limits`.
-pub fn build(
+/// If the work would go over the limits, or was called off.
+pub fn build<'b>(
     code: &[u8],
     blocks: &Blocks,
     config: &Config,
-    limits: &Limits,
+    bounds: impl Into<Bounds<'b>>,
     select: &dyn Fn(Pc) -> bool,
 ) -> Result<Module, BuildError> {
+    let bounds = bounds.into();
     let mut builder = Builder::new(code, blocks, config);
     let selected = || blocks.blocks.iter().filter(|block| select(block.start));
     builder.reserve(selected());
     for block in selected() {
         builder.block(block);
-        builder.check(limits)?;
+        builder.check(bounds.limits)?;
+        bounds.check()?;
     }
     builder.resolve();
     Ok(builder.module)

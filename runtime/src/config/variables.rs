@@ -3,6 +3,7 @@
 
 use super::{Backend, Compile, Config, ConfigError};
 use crate::force::Force;
+use kiln_abi::EntryTable;
 use std::{ffi::OsStr, ops::RangeInclusive};
 
 const PREFIX: &str = "KILN_";
@@ -74,7 +75,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     sets!(
         "KILN_CODE_LEN_MAX",
-        Size(limits.code_bytes_max, 1..=1 << 30, "bytes"),
+        Size(limits.code_bytes_max, 1..=EntryTable::CODE_LEN_MAX as u64, "bytes"),
         "bytecode of one program; longer code is interpreted"
     ),
     sets!(
@@ -91,6 +92,16 @@ pub const VARIABLES: &[Variable] = &[
         "KILN_FIXUPS_MAX",
         Number(limits.fixups_max, 1..=1 << 28, "fixups"),
         "fixups of one program; beyond that code is interpreted"
+    ),
+    sets!(
+        "KILN_TEXT_RATIO_MAX",
+        Number(limits.text_ratio_max, 1..=1 << 20, "bytes"),
+        "machine code for each instruction of a program; beyond that code is interpreted"
+    ),
+    sets!(
+        "KILN_TEXT_BYTES_FREE",
+        Size(limits.text_bytes_free, 0..=1 << 30, "bytes"),
+        "machine code a program may have on top of that"
     ),
     sets!(
         "KILN_COMPILE_THREADS",

@@ -14,7 +14,7 @@ use crate::{
     stitch::{Emitted, Stitcher},
 };
 use kiln_abi::{CodeObject, EntryTable, HelperShape, Slot, Word};
-use kiln_ir::{ConstId, Inst, Module, Op, Operand, Region, Target, Terminator};
+use kiln_ir::{Bounds, ConstId, Inst, Limits, Module, Op, Operand, Region, Target, Terminator};
 
 /// Constants that stand in a 32-bit immediate or displacement are at most this, so that a word at
 /// that offset still ends below 2^31.
@@ -23,10 +23,15 @@ const OFFSET_MAX: u64 = i32::MAX as u64 - 64;
 /// Compiles all regions of a module, in order.
 ///
 /// # Errors
-/// If the module is malformed or too large. Its code then stays interpreted.
-pub fn compile(library: &Library, module: &Module) -> Result<CodeObject, CompileError> {
+/// If the module is malformed or too large, or goes over the limits, or the work was called off. Its
+/// code then stays interpreted.
+pub fn compile<'b>(
+    library: &Library,
+    module: &Module,
+    bounds: impl Into<Bounds<'b>>,
+) -> Result<CodeObject, CompileError> {
     let mut compiler = Compiler::new(library, module)?;
-    compiler.run()?;
+    compiler.run(bounds.into())?;
     compiler.finish()
 }
 
@@ -52,7 +57,7 @@ pub(crate) fn trace(
     let mut compiler = Compiler::new(library, module)?;
     compiler.traced = Some(Vec::new());
     compiler.code.trace = Some(Vec::new());
-    compiler.run()?;
+    compiler.run((&Limits::NONE).into())?;
     let traced = compiler.traced.take().unwrap_or_default();
     Ok((compiler.finish()?, traced))
 }
@@ -118,9 +123,11 @@ impl<'m> Compiler<'m> {
         })
     }
 
-    fn run(&mut self) -> Result<(), CompileError> {
+    fn run(&mut self, bounds: Bounds<'_>) -> Result<(), CompileError> {
+        let text_max = bounds.limits.text_bytes_max(self.module.instructions());
         for (index, region) in self.module.regions.iter().enumerate() {
-            let start = self.code.begin_region()?;
+            bounds.check()?;
+            let start = self.code.begin_region(text_max)?;
             if region.pc.0 > self.module.code_len {
                 return Err(CompileError::Malformed("a region behind the code"));
             }
@@ -143,7 +150,7 @@ impl<'m> Compiler<'m> {
             self.terminator(index, region)?;
             self.note(index, None, at);
         }
-        Ok(())
+        self.code.check_len(text_max)
     }
 
     fn note(&mut self, region: usize, inst: Option<&Inst>, at: usize) {

@@ -27,7 +27,8 @@ const TEXT: usize = 64;
 
 impl Program {
     pub fn new(module: &Module) -> Self {
-        let object = kiln_tier0::compile(&LIBRARY, module).expect("the module compiles");
+        let object =
+            kiln_tier0::compile(&LIBRARY, module, &Limits::default()).expect("the module compiles");
         let len = (TEXT + object.text.len()).next_multiple_of(4096);
         // SAFETY: a fresh mapping; the copies stay inside of it, and it is made executable only after
         // they are done.
