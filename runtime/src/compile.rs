@@ -5,7 +5,9 @@
 
 use crate::{
     config::{self, Backend},
+    hooks::{Fault, Phase, PhaseStart},
     memory::{CodeMemory, MemoryError},
+    observe::{Observer, Subject},
     program::Program,
     slot::Seen,
     stats::Stats,
@@ -13,7 +15,6 @@ use crate::{
 use kiln_abi::Pc;
 use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests};
 use kiln_tier0::Library;
-use revm::bytecode::Bytecode;
 use thiserror::Error;
 
 /// Why code has no program. It is interpreted.
@@ -35,6 +36,10 @@ pub enum CompileError {
     /// The compiler panicked: a defect of kiln.
     #[error("the compiler panicked")]
     Panicked,
+    /// A fault test wants it to fail.
+    #[doc(hidden)]
+    #[error("{0}")]
+    Injected(String),
     /// Over a limit.
     #[error(transparent)]
     Build(BuildError),
@@ -72,65 +77,120 @@ pub(crate) struct Compiler<'a> {
     pub(crate) config: &'a config::Config,
     pub(crate) library: Option<&'a Library>,
     pub(crate) memory: &'a CodeMemory,
+    pub(crate) observer: &'a Observer,
+}
+
+/// What is to be compiled.
+pub(crate) struct Task<'a> {
+    pub(crate) subject: Subject<'a>,
+    /// Only the blocks that were seen; then the work is proportional to them. Else all.
+    pub(crate) seen: Option<&'a Seen>,
+    /// Of these, those it chooses.
+    pub(crate) select: &'a dyn Fn(Pc) -> bool,
+    /// Whether to give up: the result is of no use any more. Asked once a block.
+    pub(crate) cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Compiler<'_> {
-    /// Compiles all blocks, or those that were seen; then the work is proportional to them. Of these
-    /// `select` chooses.
+    /// Compiles. `stats` are added to, also as far as it came when it fails.
     pub(crate) fn compile(
         &self,
-        bytecode: &Bytecode,
-        baked: &kiln_ir::Config,
-        seen: Option<&Seen>,
-        select: &dyn Fn(Pc) -> bool,
+        task: &Task<'_>,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
-        if !bytecode.is_legacy() || bytecode.is_empty() {
-            return Err(CompileError::NotCode);
-        }
-        let code = bytecode.original_byte_slice();
-        let bounds = Bounds { limits: &self.config.limits, cancelled: &|| false };
         let clock = Clock::start();
-        let blocks =
-            clock.time(&mut stats.analyse_ns, || match (seen, bytecode.legacy_jump_table()) {
-                (Some(seen), Some(table)) => {
-                    let dests = JumpDests::from_bits(table.as_slice());
-                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)
-                }
-                _ => Blocks::scan(code, baked, bounds),
-            })?;
-        let module = clock
-            .time(&mut stats.lower_ns, || kiln_ir::build(code, &blocks, baked, bounds, select))?;
-        let program = match (self.config.backend, self.library) {
-            (Backend::Native, Some(library)) => {
-                self.native(bytecode, library, &module, bounds, stats)?
-            }
-            (Backend::Native, None) => return Err(CompileError::Disabled),
-            (Backend::Evaluator, _) => Program::evaluated(bytecode.clone(), module),
-        };
+        let result = self.phases(task, stats);
         stats.compile_cpu_ns += clock.elapsed();
+        let program = result?;
         stats.programs += 1;
         stats.regions += program.regions() as u64;
         stats.instructions += program.instructions() as u64;
-        stats.bytecode_bytes += code.len() as u64;
+        stats.bytecode_bytes += program.bytecode().len() as u64;
         stats.code_bytes += program.code_bytes() as u64;
         Ok(program)
     }
 
+    fn phases(&self, task: &Task<'_>, stats: &mut Stats) -> Result<Program, CompileError> {
+        let Subject { bytecode, baked, .. } = task.subject;
+        if !bytecode.is_legacy() || bytecode.is_empty() {
+            return Err(CompileError::NotCode);
+        }
+        let code = bytecode.original_byte_slice();
+        let bounds = Bounds { limits: &self.config.limits, cancelled: task.cancelled };
+        let blocks = time(&mut stats.analyse_ns, || {
+            self.begin(Phase::Analyse, task)?;
+            Ok(match (task.seen, bytecode.legacy_jump_table()) {
+                (Some(seen), Some(table)) => {
+                    let dests = JumpDests::from_bits(table.as_slice());
+                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?
+                }
+                _ => Blocks::scan(code, baked, bounds)?,
+            })
+        })?;
+        let module = time(&mut stats.lower_ns, || {
+            self.begin(Phase::Lower, task)?;
+            Ok(kiln_ir::build(code, &blocks, baked, bounds, task.select)?)
+        })?;
+        match (self.config.backend, self.library) {
+            (Backend::Native, Some(library)) => self.native(task, library, &module, bounds, stats),
+            (Backend::Native, None) => Err(CompileError::Disabled),
+            (Backend::Evaluator, _) => Ok(Program::evaluated(bytecode.clone(), module)),
+        }
+    }
+
     fn native(
         &self,
-        bytecode: &Bytecode,
+        task: &Task<'_>,
         library: &Library,
         module: &kiln_ir::Module,
         bounds: Bounds<'_>,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
-        let clock = Clock::start();
-        let object =
-            clock.time(&mut stats.codegen_ns, || kiln_tier0::compile(library, module, bounds))?;
-        let code = clock.time(&mut stats.publish_ns, || self.memory.place(&object.text))?;
-        Ok(Program::native(bytecode.clone(), module, code, object.entries, object.exits))
+        let object = time(&mut stats.codegen_ns, || {
+            let bytes_min = self.begin(Phase::Codegen, task)?;
+            let mut object = kiln_tier0::compile(library, module, bounds)?;
+            if object.text.len() < bytes_min {
+                object.text.resize(bytes_min, 0);
+            }
+            // Whatever the compiler did to keep below it.
+            let (is, max) =
+                (object.text.len(), bounds.limits.text_bytes_max(module.instructions()));
+            if is > max {
+                return Err(kiln_tier0::CompileError::Text { is, max }.into());
+            }
+            Ok(object)
+        })?;
+        let placed = time(&mut stats.publish_ns, || {
+            self.begin(Phase::Publish, task)?;
+            let code = self.memory.place(&object.text)?;
+            let registration = self.observer.register(&task.subject, &code);
+            Ok((code, registration))
+        })?;
+        let bytecode = task.subject.bytecode.clone();
+        Ok(Program::native(bytecode, module, placed, object.entries, object.exits))
     }
+
+    /// A phase begins; fault tests may have it fail here. Answers how many bytes of output are wanted
+    /// at least.
+    fn begin(&self, phase: Phase, task: &Task<'_>) -> Result<usize, CompileError> {
+        let code = task.subject.bytecode.original_byte_slice();
+        match self.observer.hooks.phase(&PhaseStart { phase, code, stop: task.cancelled }) {
+            Fault::None => Ok(0),
+            Fault::Output(bytes) => Ok(bytes),
+            Fault::Error(text) => Err(CompileError::Injected(text)),
+        }
+    }
+}
+
+/// Adds what `act` takes, in CPU time.
+fn time<R>(
+    spent: &mut u64,
+    act: impl FnOnce() -> Result<R, CompileError>,
+) -> Result<R, CompileError> {
+    let clock = Clock::start();
+    let result = act();
+    *spent += clock.elapsed();
+    result
 }
 
 /// CPU time of this thread.
@@ -143,13 +203,6 @@ impl Clock {
 
     fn elapsed(&self) -> u64 {
         thread_cpu_ns().saturating_sub(self.0)
-    }
-
-    fn time<R>(&self, spent: &mut u64, act: impl FnOnce() -> R) -> R {
-        let start = Self::start();
-        let result = act();
-        *spent += start.elapsed();
-        result
     }
 }
 

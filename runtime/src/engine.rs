@@ -8,11 +8,13 @@
 //! **Never** runs code, and holds no lock while it compiles.
 
 use crate::{
-    compile::{CompileError, Compiler},
+    compile::{CompileError, Compiler, Task},
     config::{Backend, Compile, Config, ConfigError},
     heat::HotFrom,
+    hooks::{CompileThread, Hooks, Tier},
     local::Local,
     memory::{CodeBlock, CodeMemory, MemoryError},
+    observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::{Action, Event, Policy},
     program::Program,
     slot::{Baked, Slot},
@@ -80,6 +82,7 @@ struct Shared {
     config: Config,
     native: Option<Native>,
     memory: CodeMemory,
+    observer: Observer,
     shards: [Shard; SHARDS],
     baked: RwLock<Vec<Arc<Baked>>>,
     policy: Policy,
@@ -100,6 +103,8 @@ struct Ledger {
 
 struct Native {
     library: Library,
+    /// In front of the trampoline, so that it is dropped first.
+    _registration: Registration,
     trampoline: CodeBlock,
 }
 
@@ -116,12 +121,25 @@ impl Engine {
     /// # Errors
     /// If this machine is not supported or has no executable memory to give.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let memory = CodeMemory::new(config.code_bytes_max);
+        Self::with_hooks(config, Hooks::default())
+    }
+
+    /// An engine that tells of what it does.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn with_hooks(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
+        let observer = Observer::new(&config, hooks);
+        let memory = match config.perf_map {
+            true => CodeMemory::anonymous(config.code_bytes_max),
+            false => CodeMemory::new(config.code_bytes_max),
+        };
         let native = match config.backend {
             Backend::Native if config.enabled => {
                 let library = Library::new()?;
                 let trampoline = memory.place(library.trampoline())?;
-                Some(Native { library, trampoline })
+                let registration = observer.register_trampoline(&trampoline);
+                Some(Native { library, _registration: registration, trampoline })
             }
             _ => None,
         };
@@ -135,6 +153,7 @@ impl Engine {
             config,
             native,
             memory,
+            observer,
             shards: Default::default(),
             baked: RwLock::default(),
             generation: AtomicU64::new(0),
@@ -165,7 +184,17 @@ impl Engine {
         let ledger = self.ledger();
         let mut stats = ledger.past;
         ledger.present.iter().for_each(|counters| stats += counters.load());
+        stats.perf_map_errors = self.0.observer.perf_map_errors();
         stats
+    }
+
+    /// Gives the recorder of the `metrics` crate what changed since the last time: the counters and
+    /// gauges of [`crate::metrics()`]. Without feature `metrics` it does nothing.
+    pub fn record_metrics(&self) {
+        self.0.observer.metrics.record(|| {
+            let gauges = Gauges { code_bytes_used: self.code_bytes_used() };
+            (self.stats(), gauges)
+        });
     }
 
     /// Bytes of code memory in use now.
@@ -370,46 +399,56 @@ impl Engine {
     }
 
     fn compile_slot(&self, slot: &Slot) -> Result<Arc<Program>, CompileError> {
-        slot.exclusively(|| self.compile_and_publish(slot)).unwrap_or(Err(CompileError::Busy))
+        let subject = Subject {
+            bytecode: &slot.bytecode,
+            baked: &slot.baked.config,
+            tier: Tier::Baseline,
+            thread: CompileThread::Calling,
+            nth: slot.published(),
+        };
+        let mut stats = Stats::default();
+        let compile = || self.compile_and_publish(slot, subject, &mut stats);
+        let result = slot.exclusively(compile).ok_or(CompileError::Busy)?;
+        self.ledger().past += stats;
+        // Nothing is held here: a callback may use the engine.
+        let outcome = result.as_ref().map(|program| &**program);
+        let panics = self.0.observer.compiled(&subject, outcome, &stats);
+        if panics != 0 {
+            self.ledger().past.callback_panics += panics;
+        }
+        result
     }
 
-    fn compile_and_publish(&self, slot: &Slot) -> Result<Arc<Program>, CompileError> {
-        let compiler =
-            Compiler { config: &self.0.config, library: self.library(), memory: &self.0.memory };
-        let seen = match self.0.config.compile {
-            Compile::Seen if !self.0.config.force.promote => slot.seen(),
+    fn compile_and_publish(
+        &self,
+        slot: &Slot,
+        subject: Subject<'_>,
+        stats: &mut Stats,
+    ) -> Result<Arc<Program>, CompileError> {
+        let Shared { config, memory, observer, .. } = &*self.0;
+        let compiler = Compiler { config, library: self.library(), memory, observer };
+        let seen = match config.compile {
+            Compile::Seen if !config.force.promote => slot.seen(),
             _ => None,
         };
         slot.settle();
-        let (force, nth) = (&self.0.config.force, slot.published());
-        let select = |pc: Pc| force.keeps(nth, pc);
-        let mut stats = Stats::default();
+        let select = |pc: Pc| config.force.keeps(subject.nth, pc);
+        let task = Task { subject, seen, select: &select, cancelled: &|| false };
+        let _span = trace::compile_span(&subject).entered();
         // A broken compiler costs one code its program, and nobody else anything.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            compiler.compile(&slot.bytecode, &slot.baked.config, seen, &select, &mut stats)
-        }));
-        let result = match result.unwrap_or(Err(CompileError::Panicked)) {
+        let result = catch_unwind(AssertUnwindSafe(|| compiler.compile(&task, stats)));
+        match result.unwrap_or(Err(CompileError::Panicked)) {
             Ok(program) => {
                 let program = Arc::new(program);
-                tracing::debug!(
-                    bytes = slot.bytecode.len(),
-                    regions = program.regions(),
-                    code_bytes = program.code_bytes(),
-                    cpu_ns = stats.compile_cpu_ns,
-                    "compiled"
-                );
                 slot.publish(Some(program.clone()));
                 Ok(program)
             }
             Err(error) => {
-                tracing::debug!(bytes = slot.bytecode.len(), %error, "not compiled");
                 stats.compile_errors += 1;
                 slot.set_failed();
                 Err(error)
             }
-        };
-        self.ledger().past += stats;
-        result
+        }
     }
 }
 

@@ -101,6 +101,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// All, from the first to the best.
+    pub const ALL: [Self; 1] = [Self::Baseline];
+
     /// As it is written in events, metrics and symbols.
     pub const fn name(self) -> &'static str {
         match self {

@@ -28,10 +28,12 @@ mod force;
 mod frame;
 mod heat;
 mod helpers;
+mod hooks;
 mod interpret;
 mod keccak;
 mod local;
 mod memory;
+mod observe;
 mod policy;
 mod program;
 mod resident;
@@ -46,7 +48,12 @@ pub use config::{
 pub use engine::{Engine, EngineError};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
+pub use hooks::{
+    Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, Phase, PhaseStart,
+    PhaseTimes, Tier,
+};
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
+pub use observe::metrics::{Metric, MetricKind, metrics};
 pub use program::Program;
 pub use stats::Stats;
 pub use watch::Declared;

@@ -1,6 +1,6 @@
 //! Executable memory.
 //!
-//! **Owns** the code arena: segments of anonymous files, each mapped twice, once writable and once
+//! **Owns** the code arena: segments of shared memory, each mapped twice, once writable and once
 //! executable, and the free list over them. The only place that changes page protections, and the
 //! only one that frees code ([`CodeBlock`]'s `Drop`).
 //!
@@ -51,8 +51,20 @@ pub struct CodeMemory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bytes_max: usize,
+    backing: Backing,
     bytes_used: AtomicUsize,
     segments: Mutex<Vec<Arc<Segment>>>,
+}
+
+/// What the pages of both views belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backing {
+    /// A file of its own: what a system that forbids to make memory executable afterwards (systemd's
+    /// `MemoryDenyWriteExecute`, for one) still allows.
+    File,
+    /// Shared memory without a name. `perf` looks up names in its map only for such memory, never for
+    /// a file's.
+    Anonymous,
 }
 
 #[derive(Debug)]
@@ -74,8 +86,18 @@ pub struct CodeBlock {
 impl CodeMemory {
     /// An empty arena that hands out at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
+        Self::backed(bytes_max, Backing::File)
+    }
+
+    /// As [`CodeMemory::new`], with memory for which `perf` looks into `/tmp/perf-PID.map`.
+    pub(crate) fn anonymous(bytes_max: usize) -> Self {
+        Self::backed(bytes_max, Backing::Anonymous)
+    }
+
+    fn backed(bytes_max: usize, backing: Backing) -> Self {
         Self(Arc::new(Shared {
             bytes_max,
+            backing,
             bytes_used: AtomicUsize::new(0),
             segments: Mutex::new(Vec::new()),
         }))
@@ -129,7 +151,8 @@ impl CodeMemory {
         let len = bytes.max(SEGMENT_BYTES).next_multiple_of(SEGMENT_BYTES);
         let mut free = FreeList::new(len);
         let offset = free.take(bytes).ok_or(MemoryError::Unsupported)?;
-        let segment = Arc::new(Segment { map: map::DualMap::new(len)?, free: Mutex::new(free) });
+        let map = map::DualMap::new(len, self.0.backing)?;
+        let segment = Arc::new(Segment { map, free: Mutex::new(free) });
         segments.push(segment.clone());
         Ok((segment, offset))
     }
@@ -208,13 +231,20 @@ impl FreeList {
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod map {
-    use super::MemoryError;
+    use super::{Backing, MemoryError};
     use rustix::{
         fs::{MemfdFlags, ftruncate, memfd_create},
         io::Errno,
-        mm::{MapFlags, ProtFlags, mmap, munmap},
+        mm::{
+            MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mprotect,
+            mremap, munmap,
+        },
     };
-    use std::{ffi::c_void, os::fd::OwnedFd, ptr::NonNull};
+    use std::{
+        ffi::c_void,
+        os::fd::OwnedFd,
+        ptr::{self, NonNull},
+    };
 
     /// Two views of the same pages.
     #[derive(Debug)]
@@ -236,15 +266,37 @@ mod map {
     unsafe impl Sync for View {}
 
     impl DualMap {
-        pub(super) fn new(len: usize) -> Result<Self, MemoryError> {
-            let os = |error: Errno| MemoryError::Os(error.to_string());
-            let file = file().map_err(os)?;
-            ftruncate(&file, len as u64).map_err(os)?;
-            let view = |prot| View::new(&file, len, prot).map_err(os);
+        pub(super) fn new(len: usize, backing: Backing) -> Result<Self, MemoryError> {
+            let map = match backing {
+                Backing::File => Self::of_file(len),
+                // Code that `perf` can not name is better than none.
+                Backing::Anonymous => Self::anonymous(len).or_else(|_| Self::of_file(len)),
+            };
+            map.map_err(|error| MemoryError::Os(error.to_string()))
+        }
+
+        fn of_file(len: usize) -> Result<Self, Errno> {
+            let file = file()?;
+            ftruncate(&file, len as u64)?;
             Ok(Self {
-                writable: view(ProtFlags::READ | ProtFlags::WRITE)?,
-                executable: view(ProtFlags::READ | ProtFlags::EXEC)?,
+                writable: View::new(&file, len, ProtFlags::READ | ProtFlags::WRITE)?,
+                executable: View::new(&file, len, ProtFlags::READ | ProtFlags::EXEC)?,
             })
+        }
+
+        fn anonymous(len: usize) -> Result<Self, Errno> {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: a new mapping at an address of the kernel's choice.
+            let start =
+                unsafe { mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::SHARED) }?;
+            let writable = View::at(start, len)?;
+            // SAFETY: an old length of 0 leaves the old mapping alone and makes another one of the
+            // same pages (mremap(2)), at an address of the kernel's choice.
+            let start = unsafe { mremap(start, 0, len, MremapFlags::MAYMOVE) }?;
+            let executable = View::at(start, len)?;
+            // SAFETY: the mapping was just made, and nothing knows of it.
+            unsafe { mprotect(start, len, MprotectFlags::READ | MprotectFlags::EXEC) }?;
+            Ok(Self { writable, executable })
         }
 
         /// # Safety
@@ -254,6 +306,11 @@ mod map {
             let start = self.writable.start.as_ptr().cast::<u8>();
             // SAFETY: in bounds by the assertion; exclusive by the caller.
             unsafe { start.add(offset).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        }
+
+        #[cfg(test)]
+        pub(super) fn writable_start(&self) -> usize {
+            self.writable.start.as_ptr() as usize
         }
 
         #[inline]
@@ -273,15 +330,19 @@ mod map {
     impl View {
         fn new(file: &OwnedFd, len: usize, prot: ProtFlags) -> Result<Self, Errno> {
             // SAFETY: a new mapping at an address of the kernel's choice.
-            let start =
-                unsafe { mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, file, 0) }?;
+            let start = unsafe { mmap(ptr::null_mut(), len, prot, MapFlags::SHARED, file, 0) }?;
+            Self::at(start, len)
+        }
+
+        /// Owns a mapping.
+        fn at(start: *mut c_void, len: usize) -> Result<Self, Errno> {
             NonNull::new(start).map(|start| Self { start, len }).ok_or(Errno::NOMEM)
         }
     }
 
     impl Drop for View {
         fn drop(&mut self) {
-            // SAFETY: the mapping was made by `new` and is dropped once. An error can only mean
+            // SAFETY: the mapping was handed to `at`, and is dropped once. An error can only mean
             // that it is gone already.
             let _ = unsafe { munmap(self.start.as_ptr(), self.len) };
         }
@@ -290,7 +351,7 @@ mod map {
 
 #[cfg(any(not(target_os = "linux"), miri))]
 mod map {
-    use super::MemoryError;
+    use super::{Backing, MemoryError};
     use std::ptr::NonNull;
 
     /// Not available here.
@@ -298,7 +359,7 @@ mod map {
     pub(super) struct DualMap(std::convert::Infallible);
 
     impl DualMap {
-        pub(super) fn new(_len: usize) -> Result<Self, MemoryError> {
+        pub(super) fn new(_len: usize, _backing: Backing) -> Result<Self, MemoryError> {
             Err(MemoryError::Unsupported)
         }
 
@@ -404,38 +465,50 @@ mod tests {
             assert_eq!(code(&small), [1]);
         }
 
+        /// The mapping of an address: its protection, and what it is called.
+        fn mapping(address: usize) -> (String, String) {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let bound = |text| usize::from_str_radix(text, 16).unwrap();
+            let mut found = maps.lines().filter(|line| {
+                let (start, rest) = line.split_once('-').unwrap();
+                let (end, _) = rest.split_once(' ').unwrap();
+                (bound(start)..bound(end)).contains(&address)
+            });
+            let line = found.next().expect("a mapping");
+            let mut fields = line.split_whitespace().skip(1);
+            let protection = fields.next().unwrap().to_owned();
+            (protection, fields.skip(3).collect::<Vec<_>>().join(" "))
+        }
+
         #[test]
         fn no_view_is_writable_and_executable() {
-            let memory = CodeMemory::new(1 << 20);
-            let block = memory.place(&[0xc3]).unwrap();
-            let address = block.ptr().as_ptr() as usize;
-            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-            let mut views = 0;
-            for line in maps.lines().filter(|line| line.contains("kiln-code")) {
-                let mut fields = line.split(' ');
-                let (range, protection) = (fields.next().unwrap(), fields.next().unwrap());
-                assert!(!(protection.contains('w') && protection.contains('x')), "{line}");
-                let (start, end) = range.split_once('-').unwrap();
-                let bound = |text| usize::from_str_radix(text, 16).unwrap();
-                if (bound(start)..bound(end)).contains(&address) {
-                    assert_eq!(protection, "r-xs");
-                    views += 1;
-                }
+            let names = [
+                (CodeMemory::new(1 << 20), "/memfd:kiln-code (deleted)"),
+                // What perf takes for memory.
+                (CodeMemory::anonymous(1 << 20), "/dev/zero (deleted)"),
+            ];
+            for (memory, name) in names {
+                let block = memory.place(&[0xc3]).unwrap();
+                let executable = block.ptr().as_ptr() as usize;
+                assert_eq!(mapping(executable), ("r-xs".to_owned(), name.to_owned()));
+                let writable = block.segment.map.writable_start();
+                assert_eq!(mapping(writable), ("rw-s".to_owned(), name.to_owned()));
+                assert_eq!(code(&block), [0xc3]);
             }
-            assert_eq!(views, 1);
         }
 
         #[test]
         fn placed_code_runs() {
             if cfg!(target_arch = "x86_64") {
-                let memory = CodeMemory::new(1 << 20);
-                // mov eax, 42; ret
-                let block = memory.place(&[0xb8, 42, 0, 0, 0, 0xc3]).unwrap();
-                // SAFETY: the block holds a function of this type for this CPU.
-                let answer = unsafe {
-                    std::mem::transmute::<*mut u8, extern "C" fn() -> u32>(block.ptr().as_ptr())
-                };
-                assert_eq!(answer(), 42);
+                for memory in [CodeMemory::new(1 << 20), CodeMemory::anonymous(1 << 20)] {
+                    // mov eax, 42; ret
+                    let block = memory.place(&[0xb8, 42, 0, 0, 0, 0xc3]).unwrap();
+                    // SAFETY: the block holds a function of this type for this CPU.
+                    let answer = unsafe {
+                        std::mem::transmute::<*mut u8, extern "C" fn() -> u32>(block.ptr().as_ptr())
+                    };
+                    assert_eq!(answer(), 42);
+                }
             }
         }
     }

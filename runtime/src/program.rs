@@ -3,7 +3,7 @@
 //! **Owns** everything compiled code needs to run, so that holding a [`Program`] pins it.
 //! **Callers guarantee** (to the function that runs it) a context built for this program.
 
-use crate::{eval_machine::EvalMachine, memory::CodeBlock};
+use crate::{eval_machine::EvalMachine, memory::CodeBlock, observe::Registration};
 use kiln_abi::{Context, EnterFn, EntryTable, ExitTable, Leave, Pc, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
@@ -26,25 +26,26 @@ pub struct Program {
 #[derive(Debug)]
 enum Body {
     Native {
+        /// In front of the code, so that it is dropped first.
+        _registration: Registration,
         code: CodeBlock,
         exits: ExitTable,
     },
     /// Entry `n` is region `n - 1`.
-    Evaluated {
-        module: Module,
-    },
+    Evaluated { module: Module },
 }
 
 impl Program {
     pub(crate) fn native(
         bytecode: Bytecode,
         module: &Module,
-        code: CodeBlock,
+        (code, registration): (CodeBlock, Registration),
         entries: EntryTable,
         exits: ExitTable,
     ) -> Self {
         let counts = (module.regions.len(), module.instructions());
-        Self::new(bytecode, counts, entries, Body::Native { code, exits })
+        let body = Body::Native { _registration: registration, code, exits };
+        Self::new(bytecode, counts, entries, body)
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {

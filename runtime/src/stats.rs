@@ -22,13 +22,33 @@ impl Counter {
     }
 }
 
+/// A counter, for the metrics.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) metric: &'static str,
+    /// Its documentation, with spaces around.
+    pub(crate) meaning: &'static str,
+    #[cfg(feature = "metrics")]
+    pub(crate) get: fn(&Stats) -> u64,
+}
+
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// What an engine did so far. Times are in nanoseconds.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// All counters, in order.
+            pub(crate) const ROWS: &[Row] = &[$(Row {
+                metric: concat!("kiln_", stringify!($name)),
+                meaning: concat!($($doc),*),
+                #[cfg(feature = "metrics")]
+                get: |stats| stats.$name,
+            }),*];
         }
 
         #[derive(Debug, Default)]
@@ -61,31 +81,31 @@ macro_rules! counters {
 counters! {
     /// Frame runs that asked for a program.
     lookups,
-    /// Of these, how many found one.
+    /// Frame runs that asked for a program and found one.
     hits,
     /// Frame runs left to the EVM's own loop, initcode and precompiles not among them.
     interpreted_frames,
     /// Programs compiled, and compiled again.
     programs,
-    /// Blocks in them.
+    /// Blocks in the programs compiled.
     regions,
-    /// Bytecode instructions in them.
+    /// Bytecode instructions in the programs compiled.
     instructions,
-    /// Bytes of bytecode they were made from.
+    /// Bytes of bytecode the programs were made from.
     bytecode_bytes,
-    /// Bytes of machine code and data made for them.
+    /// Bytes of machine code and data made for programs.
     code_bytes,
     /// Compilations that failed; such code stays interpreted.
     compile_errors,
-    /// CPU time of the compiling thread, everything included.
+    /// CPU time of compilation, everything included.
     compile_cpu_ns,
-    /// Of it: finding blocks.
+    /// CPU time of finding blocks.
     analyse_ns,
-    /// Of it: building block IR.
+    /// CPU time of building block IR.
     lower_ns,
-    /// Of it: making machine code.
+    /// CPU time of making machine code.
     codegen_ns,
-    /// Of it: placing it.
+    /// CPU time of placing machine code.
     publish_ns,
     /// Entries into compiled code from the frame loop.
     native_entries,
@@ -116,6 +136,10 @@ counters! {
     forced_exits,
     /// Programs that were dropped because that is forced.
     forced_evictions,
+    /// Panics of a user's callback, which were caught.
+    callback_panics,
+    /// Failures to write the perf map; opening it counts once.
+    perf_map_errors,
 }
 
 impl Counters {
