@@ -4,7 +4,7 @@ CARGO ?= cargo
 KILN := target/release/kiln
 SECONDS ?= 60
 
-.PHONY: all setup build demo test fmt lint doc unit tables bench fuzz clean
+.PHONY: all setup build demo test fmt lint doc unit tables loom bench fuzz clean
 
 all: build
 
@@ -25,6 +25,7 @@ fmt:
 
 lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p kiln-runtime --all-targets --features metrics -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
@@ -32,6 +33,7 @@ doc:
 # Optimised, with debug assertions and overflow checks, revm's included.
 unit:
 	$(CARGO) test --profile checked --workspace
+	$(CARGO) test --profile checked -p kiln-runtime --features metrics --test metrics
 
 # Function addresses differ between crates only in release builds: see revm's instruction tables.
 tables:
@@ -39,6 +41,10 @@ tables:
 
 bench: setup
 	$(CARGO) bench -p kiln-benches
+
+# Every interleaving of the back end's lock-free parts, by itself. `make unit` runs it too.
+loom:
+	$(CARGO) test --profile checked -p kiln-tests-loom
 
 # Every fuzz target in turn. Needs cargo-fuzz and a nightly toolchain.
 fuzz:

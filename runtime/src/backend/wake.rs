@@ -12,7 +12,8 @@ use super::sync::{AtomicBool, Ordering, fence};
 /// Whether the consumer is parked.
 #[derive(Debug)]
 pub(super) struct Wake {
-    /// Relaxed everywhere: the fences order it against the queue.
+    /// Changed by read-modify-writes with acquire and release, so that all changes are in one order
+    /// that everybody agrees with; the fences order it against the queue.
     parked: AtomicBool,
 }
 
@@ -27,12 +28,12 @@ impl Wake {
     pub(super) fn is_due(&self) -> bool {
         // Pairs with the fence in `may_park`.
         fence(Ordering::SeqCst);
-        self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed)
+        self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel)
     }
 
     /// For the consumer: whether it may park now. If so, it calls [`Wake::woke`] afterwards.
     pub(super) fn may_park(&self, is_idle: impl FnOnce() -> bool) -> bool {
-        self.parked.store(true, Ordering::Relaxed);
+        self.parked.swap(true, Ordering::AcqRel);
         // Pairs with the fence in `is_due`.
         fence(Ordering::SeqCst);
         let idle = is_idle();
@@ -44,6 +45,6 @@ impl Wake {
 
     /// The consumer runs again, for whatever reason.
     pub(super) fn woke(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+        self.parked.swap(false, Ordering::AcqRel);
     }
 }

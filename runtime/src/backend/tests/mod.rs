@@ -6,6 +6,7 @@
 mod commands;
 mod faults;
 mod flow;
+mod phase;
 
 use super::*;
 use std::{
