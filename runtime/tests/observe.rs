@@ -130,7 +130,7 @@ fn interceptors_see_every_phase_and_may_do_anything() {
 }
 
 #[test]
-fn output_may_be_made_larger() {
+fn output_may_be_made_larger_up_to_its_cap() {
     if !native() {
         return;
     }
@@ -146,6 +146,9 @@ fn output_may_be_made_larger() {
     };
     assert!(with(1).unwrap() < 1000, "no less than there is");
     assert_eq!(with(1000).unwrap(), 1000);
+    let error = with(10 << 20).unwrap_err();
+    assert!(matches!(error, CompileError::Codegen(_)), "{error}");
+    assert!(error.to_string().contains("10485760 bytes, over the limit"), "{error}");
 }
 
 /// Runs a contract on engines that write a perf map, and finds the line.
