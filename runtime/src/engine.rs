@@ -212,12 +212,15 @@ impl Engine {
     /// Forgets all programs. Frames that run one at the moment leave it at their next safepoint, and
     /// its memory is free when the last has left.
     pub fn clear(&self) {
+        let mut codes = 0;
         for shard in &self.0.shards {
             let slots = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            codes += slots.len();
             // Caches may hold on to slots, which must not hold on to programs.
             slots.values().for_each(|slot| slot.retire());
         }
         self.outdate();
+        trace::cleared(codes);
     }
 
     /// Compiles a code now, whole or as far as it was seen, and makes it resident.
@@ -327,6 +330,7 @@ impl Engine {
         if same_code(&slot.bytecode, bytecode) {
             return slot;
         }
+        trace::false_hash(bytecode);
         let slot = self.slot_at(key(bytecode.hash_slow()), bytecode);
         if same_code(&slot.bytecode, bytecode) {
             return slot;
@@ -340,6 +344,7 @@ impl Engine {
         if let Some(slot) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return slot.clone();
         }
+        trace::lookup_miss(bytecode);
         let baked = self.baked(key.baked);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let slot = shard.entry(key).or_insert_with(|| Arc::new(Slot::new(bytecode.clone(), baked)));
@@ -363,6 +368,7 @@ impl Engine {
     /// The interpreter came through a block that runs often and is not compiled.
     #[cold]
     pub(crate) fn hot_block(&self, slot: &Slot, pc: usize) {
+        trace::hot_block(&slot.bytecode, pc);
         slot.miss(pc, self.0.policy.hot_executions);
         self.act(slot, self.0.policy.decide(&slot.state(), Event::HotBlock));
     }
@@ -389,6 +395,7 @@ impl Engine {
 
     /// Drops the program of a code. Frames that run it leave it at their next safepoint.
     pub(crate) fn evict(&self, slot: &Slot) {
+        trace::evicted(&slot.bytecode, "forced");
         slot.publish(None);
     }
 

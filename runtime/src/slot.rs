@@ -3,7 +3,7 @@
 //! **Owns** the swap of programs, the counters that decide about compilation, and the marks of a
 //! recording run. **Never** compiles.
 
-use crate::{policy::State, program::Program};
+use crate::{observe::trace, policy::State, program::Program};
 use arc_swap::{ArcSwapOption, Guard};
 use kiln_abi::Pc;
 use kiln_ir::{LOWERING, activated_in};
@@ -90,8 +90,12 @@ impl Slot {
     /// leave it at their next safepoint.
     pub(crate) fn publish(&self, program: Option<Arc<Program>>) {
         let some = program.is_some();
+        if let Some(new) = &program {
+            trace::publishing(new);
+        }
         if let Some(old) = self.program.swap(program) {
             old.supersede();
+            trace::superseded(&old);
         }
         if some && self.retired.load(Ordering::Relaxed) {
             return self.publish(None);

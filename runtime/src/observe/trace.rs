@@ -28,12 +28,12 @@ pub(crate) fn lookup_miss(code: &Bytecode) {
 
 /// A database gave this code another code's hash.
 pub(crate) fn false_hash(code: &Bytecode) {
-    warn!(target: TARGET, code = %code.hash_slow(), code_len = code.len(), "false code hash");
+    debug!(target: TARGET, code = %code.hash_slow(), code_len = code.len(), "false code hash");
 }
 
-/// A block became hot.
-pub(crate) fn hot_block(code: &Bytecode, pc: usize, executions: u32) {
-    trace!(target: TARGET, code = %code.hash_slow(), pc, executions, "hot block");
+/// A block that is not compiled is hot.
+pub(crate) fn hot_block(code: &Bytecode, pc: usize) {
+    trace!(target: TARGET, code = %code.hash_slow(), pc, "hot block");
 }
 
 /// A compilation was queued; `queued` jobs wait now.
@@ -95,19 +95,22 @@ pub(crate) fn not_compiled(subject: &Subject<'_>, error: &CompileError, cpu_ns: 
     }
 }
 
-/// A program took its place, as the `nth` of its code.
-pub(crate) fn published(code: &Bytecode, nth: u32, code_bytes: usize) {
-    debug!(target: TARGET, code = %code.hash_slow(), nth, code_bytes, "published");
+/// A program is about to take its place.
+pub(crate) fn publishing(program: &Program) {
+    let (code, code_bytes) = (program.bytecode(), program.code_bytes());
+    debug!(target: TARGET, code = %code.hash_slow(), code_bytes, "publishing");
 }
 
-/// A program lost its place to a newer one. Its memory is free when the last frame has left it.
-pub(crate) fn superseded(code: &Bytecode, code_bytes: usize) {
+/// A program lost its place, to a newer one or to none. Its memory is free when the last frame has
+/// left it.
+pub(crate) fn superseded(program: &Program) {
+    let (code, code_bytes) = (program.bytecode(), program.code_bytes());
     debug!(target: TARGET, code = %code.hash_slow(), code_bytes, "superseded");
 }
 
-/// A program was thrown away: idle, over budget, forced, ...
-pub(crate) fn evicted(code: &Bytecode, cause: impl fmt::Display, code_bytes: usize) {
-    debug!(target: TARGET, code = %code.hash_slow(), %cause, code_bytes, "evicted");
+/// The program of a code is thrown away: idle, over budget, forced, ...
+pub(crate) fn evicted(code: &Bytecode, cause: impl fmt::Display) {
+    debug!(target: TARGET, code = %code.hash_slow(), %cause, "evicted");
 }
 
 /// A program that would have been worth less than what is resident was not let in.
@@ -156,8 +159,8 @@ pub(crate) fn resumed(pauses: usize) {
 }
 
 /// Everything resident was forgotten.
-pub(crate) fn cleared(codes: usize, generation: u64) {
-    info!(target: TARGET, codes, generation, "cleared");
+pub(crate) fn cleared(codes: usize) {
+    info!(target: TARGET, codes, "cleared");
 }
 
 /// The engine's threads are told to end.
@@ -229,17 +232,17 @@ mod tests {
         let code = stop();
         let text = said(Level::TRACE, || {
             lookup_miss(&code);
-            evicted(&code, "idle", 64);
+            evicted(&code, "idle");
             quarantined(&code, "never returned");
-            cleared(3, 1);
+            cleared(3);
             shut_down(0);
             shut_down(2);
         });
         let expected = [
             format!("TRACE kiln: lookup miss code={HASH} code_len=1"),
-            format!("DEBUG kiln: evicted code={HASH} cause=idle code_bytes=64"),
+            format!("DEBUG kiln: evicted code={HASH} cause=idle"),
             format!(" WARN kiln: quarantined code={HASH} code_len=1 reason=never returned"),
-            " INFO kiln: cleared codes=3 generation=1".to_owned(),
+            " INFO kiln: cleared codes=3".to_owned(),
             " INFO kiln: shut down detached=0".to_owned(),
             " WARN kiln: shut down, but threads go on detached=2".to_owned(),
         ];
