@@ -1,7 +1,7 @@
 //! What kiln costs and what it brings, measured in one process.
 //!
-//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`], [`Stream`], [`slots`])
-//! and the words they are reported in.
+//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`], [`Stream`], [`Hit`],
+//! [`slots`]) and the words they are reported in.
 //!
 //! **Callers guarantee** a release build and a machine that does little else.
 //!
@@ -10,6 +10,7 @@
 mod compilation;
 mod error;
 pub mod frames;
+mod hit;
 mod report;
 pub mod slots;
 mod startup;
@@ -19,6 +20,7 @@ mod transactions;
 
 pub use compilation::Compilation;
 pub use error::BenchError;
+pub use hit::Hit;
 pub use report::{Report, Row};
 pub use startup::Startup;
 pub use stream::Stream;

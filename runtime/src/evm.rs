@@ -7,6 +7,8 @@
 //!
 //! **Never** changes a result. Overrides `frame_run` only: everything else is the wrapped EVM's.
 
+mod hit;
+
 use crate::{
     engine::Engine,
     force::{Forced, ForcedSafepoints},
@@ -207,15 +209,27 @@ impl<EVM: EthEvm> Tiered<EVM> {
         &mut self,
         plan: Plan,
     ) -> Result<FrameInitOrResult<EthFrame<EthInterpreter>>, ContextDbError<EVM::Context>> {
-        let (context, instructions, _, frames) = self.evm.all_mut();
+        let action = self.act(plan);
+        let (context, _, _, frames) = self.evm.all_mut();
         let frame = frames.get();
+        frame.process_next_action(context, action).inspect(|next| {
+            if next.is_result() {
+                frame.set_finished(true);
+            }
+        })
+    }
+
+    /// Runs it up to what it wants done next.
+    #[inline(always)]
+    fn act(&mut self, plan: Plan) -> InterpreterAction {
+        let (context, instructions, _, frames) = self.evm.all_mut();
         let tables = Tables {
             instructions: instructions.instruction_table(),
             gas: instructions.gas_table(),
         };
-        let interpreter = &mut frame.interpreter;
+        let interpreter = &mut frames.get().interpreter;
         let (engine, local) = self.member.local();
-        let action = match plan {
+        match plan {
             Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
             Plan::Record(index) => {
                 let seen = local.resident.entry(index).slot().0.recorded();
@@ -241,12 +255,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     }
                 }
             }
-        };
-        frame.process_next_action(context, action).inspect(|next| {
-            if next.is_result() {
-                frame.set_finished(true);
-            }
-        })
+        }
     }
 }
 

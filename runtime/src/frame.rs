@@ -12,6 +12,10 @@
 //! **Never** differs from [`Interp::run_plain`] in its result. Keeps nothing from one frame run to
 //! the next: a suspended frame is an ordinary revm frame.
 
+mod direct;
+
+pub(crate) use direct::enter_often;
+
 use crate::{
     canonical::{materialise, refresh, stack_is_usable},
     engine::Engine,
