@@ -15,7 +15,7 @@ use revm::{
     primitives::{B256, hardfork::SpecId},
 };
 use std::{
-    fs,
+    fs, io,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -198,6 +198,59 @@ fn registered_programs_run_and_are_evicted() {
         }
         assert!(engine.stats().programs >= 3);
     }
+}
+
+/// What an engine says, by target, level and message, in the order of what it does.
+#[test]
+fn engines_say_what_they_decide() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let engine = hooked(Backend::Evaluator, Hooks::default());
+    tracing::subscriber::with_default(subscriber, || {
+        compile(&engine, &code(SUM)).unwrap();
+        // A hit.
+        compile(&engine, &code(SUM)).unwrap();
+        engine.clear();
+        compile(&engine, &Bytecode::new_legacy(vec![0x5b; 2 << 20].into())).unwrap_err();
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let said: Vec<_> = text
+        .lines()
+        .map(|line| {
+            let (_, message) = line.rsplit_once("kiln: ").expect("the target");
+            let fields = message.find(" code").unwrap_or(message.len());
+            (line.split_whitespace().next().unwrap(), &message[..fields])
+        })
+        .collect();
+    let expected = [
+        ("TRACE", "lookup miss"),
+        ("DEBUG", "publishing"),
+        ("DEBUG", "compiled"),
+        ("DEBUG", "superseded"),
+        ("INFO", "cleared"),
+        ("TRACE", "lookup miss"),
+        ("DEBUG", "not compiled"),
+    ];
+    assert_eq!(said, expected, "{text}");
 }
 
 fn row(metric: Metric) -> String {
