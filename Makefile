@@ -3,8 +3,9 @@
 CARGO ?= cargo
 KILN := target/release/kiln
 SECONDS ?= 60
+STRESS_SECONDS ?= 600
 
-.PHONY: all setup build demo test fmt lint doc unit tables loom bench fuzz clean
+.PHONY: all setup build demo test fmt lint doc unit tables stress loom bench fuzz clean
 
 all: build
 
@@ -38,6 +39,10 @@ unit:
 # Function addresses differ between crates only in release builds: see revm's instruction tables.
 tables:
 	$(CARGO) test --release -p kiln-tests --test tables
+
+# Threads that run programs on engines that are commanded all the time. `make unit` runs it for seconds.
+stress:
+	KILN_TEST_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test --profile checked -p kiln-tests --test stress
 
 bench: setup
 	$(CARGO) bench -p kiln-benches
