@@ -288,7 +288,8 @@ impl Between<'_> {
             heat::set_hot_from(hot_from);
             Counting { engine: held.engine, slot: held.slot, tag: held.tag, published }
         });
-        let is_hot = |pc| counting.as_ref().is_some_and(|counting| counting.block(pc));
+        let between = entries.is_some();
+        let is_hot = |pc| counting.as_ref().is_some_and(|counting| counting.block(pc, between));
         if leads && is_hot(interpreter.bytecode.pc()) {
             return Stopped::Newer;
         }

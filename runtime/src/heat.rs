@@ -21,6 +21,10 @@ const SAMPLED: u32 = 8;
 /// Fewer executions than this are counted one by one.
 const SAMPLES_MIN: u32 = 3;
 
+/// A block between compiled ones is hot after so many times fewer executions: compiled code is left
+/// and entered again for it.
+const BETWEEN: u16 = 6;
+
 /// One block's executions, and which block that is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -30,13 +34,22 @@ struct Count {
 
 /// Executions of blocks, by code and pc. Direct-mapped; who loses a place is who runs less often.
 #[derive(Debug)]
+struct Counts {
+    added: Cell<u32>,
+    counts: [Cell<Count>; COUNTS],
+}
+
+/// The counts of a thread.
+#[derive(Debug)]
 pub(crate) struct Heat {
     /// Executions that are not looked at until one is.
     unsampled: Cell<u32>,
-    samples: Cell<u32>,
     random: Cell<u32>,
     hot_from: Cell<HotFrom>,
-    counts: [Cell<Count>; COUNTS],
+    /// Blocks of frames without a program: samples.
+    cold: Counts,
+    /// Blocks between compiled ones: each execution.
+    between: Counts,
 }
 
 thread_local! {
@@ -49,18 +62,25 @@ thread_local! {
 pub(crate) struct HotFrom {
     executions: u16,
     sampled: bool,
+    /// The same for blocks between compiled ones.
+    between: u16,
     /// For whom: counts of one engine mean nothing to another.
     seed: u32,
 }
 
 impl HotFrom {
     /// Zeros, for the thread-local's sake.
-    const NEVER: Self = Self { executions: 0, sampled: false, seed: 0 };
+    const NEVER: Self = Self { executions: 0, sampled: false, between: 0, seed: 0 };
 
     pub(crate) fn new(executions: u32) -> Self {
         let sampled = executions >= SAMPLES_MIN * SAMPLED;
         let executions = u16::try_from(executions).unwrap_or(u16::MAX).max(1);
-        Self { executions, sampled, seed: 0 }
+        let between = executions.div_ceil(BETWEEN);
+        Self { executions, sampled, between, seed: 0 }
+    }
+
+    fn tag(&self, code: CodeTag) -> CodeTag {
+        CodeTag(code.0 ^ self.seed as u64)
     }
 
     /// The same, of an engine's own.
@@ -95,14 +115,23 @@ pub(crate) fn count(block: impl FnOnce() -> (CodeTag, usize)) -> bool {
     HEAT.with(|heat| heat.count(block))
 }
 
+/// Counts an execution of a block between compiled ones; whether it is hot.
+#[inline]
+pub(crate) fn count_between(code: CodeTag, pc: usize) -> bool {
+    HEAT.with(|heat| {
+        let hot_from = heat.hot_from.get();
+        heat.between.add(hot_from.tag(code), pc, 1) > hot_from.between.wrapping_sub(1)
+    })
+}
+
 impl Heat {
     const fn new() -> Self {
         Self {
             unsampled: Cell::new(0),
-            samples: Cell::new(0),
             random: Cell::new(0),
             hot_from: Cell::new(HotFrom::NEVER),
-            counts: [const { Cell::new(Count { tag: 0, executions: 0 }) }; COUNTS],
+            cold: Counts::new(),
+            between: Counts::new(),
         }
     }
 
@@ -131,15 +160,23 @@ impl Heat {
         } else {
             1
         };
-        self.samples.set(self.samples.get().wrapping_add(1));
-        if self.samples.get().is_multiple_of(HALVE_EVERY) {
-            self.halve();
-        }
-        self.add(CodeTag(code.0 ^ hot_from.seed as u64), pc, weight)
-            > hot_from.executions.wrapping_sub(1)
+        self.cold.add(hot_from.tag(code), pc, weight) > hot_from.executions.wrapping_sub(1)
+    }
+}
+
+impl Counts {
+    const fn new() -> Self {
+        let counts = [const { Cell::new(Count { tag: 0, executions: 0 }) }; COUNTS];
+        Self { added: Cell::new(0), counts }
     }
 
+    /// Counts executions of a block; answers how many there were lately.
+    #[inline]
     fn add(&self, code: CodeTag, pc: usize, weight: u16) -> u16 {
+        self.added.set(self.added.get().wrapping_add(1));
+        if self.added.get().is_multiple_of(HALVE_EVERY) {
+            self.halve();
+        }
         // Fibonacci hashing: the high bits depend on all of the input.
         let mixed = (code.0 ^ pc as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = (mixed >> 32) as u16;
@@ -216,26 +253,26 @@ mod tests {
 
     #[test]
     fn counts_saturate_and_fade() {
-        let heat = Heat::new();
+        let counts = Counts::new();
         for _ in 0..=u16::MAX {
-            heat.add(code(1), 7, 1);
+            counts.add(code(1), 7, 1);
         }
-        assert_eq!(heat.add(code(1), 7, 1), u16::MAX);
-        heat.halve();
-        assert_eq!(heat.add(code(1), 7, 1), u16::MAX / 2 + 1);
+        assert_eq!(counts.add(code(1), 7, 1), u16::MAX);
+        counts.halve();
+        assert_eq!(counts.add(code(1), 7, 1), u16::MAX / 2 + 1);
     }
 
     #[test]
     fn frequent_blocks_are_found_among_many() {
-        let heat = Heat::new();
+        let counts = Counts::new();
         let mut random = 1u64;
         for round in 0..200_000usize {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             // Half a million blocks that run once, and fifty that run often.
-            heat.add(code(3), (random >> 40) as usize, 1);
-            heat.add(code(4), round % 50, 1);
+            counts.add(code(3), (random >> 40) as usize, 1);
+            counts.add(code(4), round % 50, 1);
         }
-        let hot = (0..50).filter(|&pc| heat.add(code(4), pc, 1) > 1000).count();
+        let hot = (0..50).filter(|&pc| counts.add(code(4), pc, 1) > 1000).count();
         assert!(hot >= 48, "{hot} of 50");
     }
 }

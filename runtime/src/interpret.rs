@@ -103,10 +103,15 @@ pub(crate) struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// Counts the block that begins at `pc`. Whether the slot has another program by now.
+    /// Counts the block that begins at `pc`, `between` compiled ones or not. Whether the slot has
+    /// another program by now.
     #[inline]
-    pub(crate) fn block(&self, pc: usize) -> bool {
-        heat::count(|| (self.tag, pc)) && self.hot(pc)
+    pub(crate) fn block(&self, pc: usize, between: bool) -> bool {
+        let hot = match between {
+            true => heat::count_between(self.tag, pc),
+            false => heat::count(|| (self.tag, pc)),
+        };
+        hot && self.hot(pc)
     }
 
     #[cold]
@@ -135,7 +140,8 @@ impl Watching<'_, '_> {
         if self.entries.is_some_and(|entries| entries.get(pc).is_some()) {
             return Some(Stopped::Entry);
         }
-        let newer = self.counting.as_ref().is_some_and(|counting| counting.block(pc));
+        let between = self.entries.is_some();
+        let newer = self.counting.as_ref().is_some_and(|counting| counting.block(pc, between));
         newer.then_some(Stopped::Newer)
     }
 

@@ -77,7 +77,8 @@ impl Trial {
         let here = stats.compile_cpu_ns.saturating_sub(background);
         format!(
             "compile threads {:.1}% of the time, compiling on the calling thread {:.1}%; {} programs, \
-             {} instructions, {:.0} ns each, {} KiB of code in use, {} evictions",
+             {} instructions, {:.0} ns each, {} KiB of code in use, {} evictions; a pass: {:.2} million \
+             instructions interpreted, {:.0} thousand entries into compiled code",
             share(background),
             share(here),
             stats.programs,
@@ -85,6 +86,8 @@ impl Trial {
             stats.compile_cpu_ns as f64 / stats.instructions.max(1) as f64,
             self.code_bytes / 1024,
             evictions(&stats),
+            (stats.interpreted_instructions / self.passes.len().max(1) as u64) as f64 / 1e6,
+            (stats.native_entries / self.passes.len().max(1) as u64) as f64 / 1e3,
         )
     }
 
