@@ -4,6 +4,7 @@
 //! is valid input. **Never** publishes: the engine does.
 
 use crate::{
+    backend::{Failure, Refusal, thread_cpu_ns},
     config::{self, Backend},
     hooks::{Fault, Phase, PhaseStart},
     memory::{CodeMemory, MemoryError},
@@ -30,9 +31,9 @@ pub enum CompileError {
     /// Another thread compiles this code at the moment.
     #[error("the code is being compiled by another thread")]
     Busy,
-    /// The code failed to compile before.
-    #[error("the code failed to compile before")]
-    Failed,
+    /// It was not even tried, or the result was not used.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The compiler panicked: a defect of kiln.
     #[error("the compiler panicked")]
     Panicked,
@@ -52,6 +53,32 @@ pub enum CompileError {
     /// No room for the code.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+}
+
+impl CompileError {
+    /// What it means for the back end.
+    pub(crate) fn failure(&self) -> Failure {
+        let text = || self.to_string().into();
+        match self {
+            Self::Cancelled(_) => Failure::Cancelled,
+            Self::Panicked => Failure::Panicked(text()),
+            Self::Memory(MemoryError::Full { .. }) => Failure::NoRoom(text()),
+            Self::NotCode | Self::Disabled => Failure::Hopeless(text()),
+            // What is compiled differs from one time to the next.
+            _ => Failure::Failed(text()),
+        }
+    }
+}
+
+impl From<Refusal> for CompileError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotCode => Self::NotCode,
+            Refusal::Off => Self::Disabled,
+            Refusal::Busy => Self::Busy,
+            refusal => Self::Refused(refusal),
+        }
+    }
 }
 
 impl From<BuildError> for CompileError {
@@ -78,6 +105,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) library: Option<&'a Library>,
     pub(crate) memory: &'a CodeMemory,
     pub(crate) observer: &'a Observer,
+    /// Evicts other code for so many bytes; whether it did.
+    pub(crate) make_room: &'a dyn Fn(usize) -> bool,
 }
 
 /// What is to be compiled.
@@ -162,7 +191,13 @@ impl Compiler<'_> {
         })?;
         let placed = time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let code = self.memory.place(&object.text)?;
+            let text = &object.text;
+            let code = match self.memory.place(text) {
+                Err(MemoryError::Full { .. }) if (self.make_room)(text.len()) => {
+                    self.memory.place(text)
+                }
+                placed => placed,
+            }?;
             let registration = self.observer.register(&task.subject, &code);
             Ok((code, registration))
         })?;
@@ -174,7 +209,11 @@ impl Compiler<'_> {
     /// at least.
     fn begin(&self, phase: Phase, task: &Task<'_>) -> Result<usize, CompileError> {
         let code = task.subject.bytecode.original_byte_slice();
-        match self.observer.hooks.phase(&PhaseStart { phase, code, stop: task.cancelled }) {
+        let fault = self.observer.hooks.phase(&PhaseStart { phase, code, stop: task.cancelled });
+        if (task.cancelled)() {
+            return Err(Cancelled.into());
+        }
+        match fault {
             Fault::None => Ok(0),
             Fault::Output(bytes) => Ok(bytes),
             Fault::Error(text) => Err(CompileError::Injected(text)),
@@ -204,15 +243,4 @@ impl Clock {
     fn elapsed(&self) -> u64 {
         thread_cpu_ns().saturating_sub(self.0)
     }
-}
-
-#[cfg(all(unix, not(miri)))]
-fn thread_cpu_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-#[cfg(any(not(unix), miri))]
-fn thread_cpu_ns() -> u64 {
-    0
 }

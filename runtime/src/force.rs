@@ -202,7 +202,7 @@ impl Safepoints for ForcedSafepoints<'_> {
         order
     }
 
-    fn exchange(&mut self, slot: &Slot) -> Pinned {
+    fn exchange(&mut self, slot: &Arc<Slot>) -> Pinned {
         match self.forced.exchange {
             Exchange::Superseded => slot.pin(),
             Exchange::Swap => Pinned::from_inner(self.engine.recompile(slot)),
@@ -214,7 +214,7 @@ impl Safepoints for ForcedSafepoints<'_> {
         }
     }
 
-    fn resume(&mut self, slot: &Slot, opcode: u8) -> Option<Arc<Program>> {
+    fn resume(&mut self, slot: &Arc<Slot>, opcode: u8) -> Option<Arc<Program>> {
         if opcode != JUMPDEST || !self.forced.interpreted.tick() {
             return None;
         }

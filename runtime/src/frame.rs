@@ -83,13 +83,13 @@ pub(crate) trait Safepoints {
     fn order(&mut self, program: &Program) -> Order;
 
     /// The next leg's program, after [`Order::Exchange`]. Without one the frame is interpreted.
-    fn exchange(&mut self, slot: &Slot) -> Pinned;
+    fn exchange(&mut self, slot: &Arc<Slot>) -> Pinned;
 
     /// Whether [`Safepoints::resume`] is to be asked while a frame without program is interpreted.
     fn resumes(&self) -> bool;
 
     /// The program in which a frame that lost its own goes on in front of the given opcode.
-    fn resume(&mut self, slot: &Slot, opcode: u8) -> Option<Arc<Program>>;
+    fn resume(&mut self, slot: &Arc<Slot>, opcode: u8) -> Option<Arc<Program>>;
 }
 
 /// A program is run until its slot has another one.
@@ -101,7 +101,7 @@ impl Safepoints for Ordinary {
         if program.is_superseded() { Order::Exchange } else { Order::Enter }
     }
 
-    fn exchange(&mut self, slot: &Slot) -> Pinned {
+    fn exchange(&mut self, slot: &Arc<Slot>) -> Pinned {
         slot.pin()
     }
 
@@ -109,7 +109,7 @@ impl Safepoints for Ordinary {
         false
     }
 
-    fn resume(&mut self, _: &Slot, _: u8) -> Option<Arc<Program>> {
+    fn resume(&mut self, _: &Arc<Slot>, _: u8) -> Option<Arc<Program>> {
         None
     }
 }
@@ -143,7 +143,10 @@ pub(crate) fn run<H: Host, S: Safepoints>(
         published = held.slot.published();
         pinned = held.slot.pin();
     }
-    held.stats.hits.add(pinned.is_some() as u64);
+    match pinned.is_some() {
+        true => held.slot.touch(held.stats.hits.next()),
+        false => held.slot.touch(1),
+    }
     loop {
         let stopped = match &*pinned {
             Some(program) => {

@@ -18,6 +18,7 @@
 //! # Ok::<(), kiln_runtime::EngineError>(())
 //! ```
 
+mod backend;
 mod canonical;
 mod compile;
 mod config;
@@ -39,13 +40,15 @@ mod program;
 mod resident;
 mod slot;
 mod stats;
+mod sweep;
 mod watch;
 
+pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
 pub use config::{
     Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable,
 };
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
 pub use hooks::{

@@ -3,7 +3,7 @@
 //! **Owns** the swap of programs, the counters that decide about compilation, and the marks of a
 //! recording run. **Never** compiles.
 
-use crate::{observe::trace, policy::State, program::Program};
+use crate::{backend::Ticket, observe::trace, policy::State, program::Program, sweep};
 use arc_swap::{ArcSwapOption, Guard};
 use kiln_abi::Pc;
 use kiln_ir::{LOWERING, activated_in};
@@ -12,6 +12,9 @@ use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
+
+/// Uses are counted by samples: a shared counter is too dear for each.
+const USES_SAMPLED: u32 = 16;
 
 /// A slot's program as one reader sees it: pinned, without having touched its reference count.
 pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
@@ -50,9 +53,14 @@ pub(crate) struct Slot {
     frames: AtomicU32,
     /// Executions of hot blocks that the interpreter did since the last compilation.
     missed: AtomicU32,
-    /// Held by whoever compiles.
-    compiling: AtomicBool,
-    failed: AtomicBool,
+    /// Frame runs that found a program, since the last sweep: one of [`USES_SAMPLED`] is counted.
+    uses: AtomicU32,
+    /// The same, aged. Written by the sweep alone.
+    score: AtomicU32,
+    /// Since a frame of it ran, by the sweeps' account, in milliseconds.
+    idle_ms: AtomicU32,
+    /// The back end's part: who compiles it, and whether it may be.
+    pub(crate) ticket: Ticket,
     /// Not the engine's any more.
     retired: AtomicBool,
     seen: OnceLock<Seen>,
@@ -67,8 +75,10 @@ impl Slot {
             published: AtomicU32::new(0),
             frames: AtomicU32::new(0),
             missed: AtomicU32::new(0),
-            compiling: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            uses: AtomicU32::new(0),
+            score: AtomicU32::new(0),
+            idle_ms: AtomicU32::new(0),
+            ticket: Ticket::default(),
             retired: AtomicBool::new(false),
             seen: OnceLock::new(),
         }
@@ -136,7 +146,7 @@ impl Slot {
             compiled: self.pin().as_ref().map_or(0, |program| program.regions() as u32),
             fresh: self.seen().map_or(0, Seen::fresh),
             missed: self.missed.load(Ordering::Relaxed),
-            barred: self.failed() || self.retired.load(Ordering::Relaxed),
+            barred: self.ticket.is_taken() || self.retired.load(Ordering::Relaxed),
         }
     }
 
@@ -148,24 +158,56 @@ impl Slot {
         }
     }
 
-    /// Whether a compilation failed. It is not tried again: the same input fails again.
-    pub(crate) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    /// How often the code would have used a program lately, as far as is known: executions of a hot
+    /// block, or frames.
+    pub(crate) fn demand(&self) -> u32 {
+        let fresh = self.seen().map_or(0, Seen::fresh).max(1);
+        let missed = self.missed.load(Ordering::Relaxed) / fresh;
+        missed.max(self.frames.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_failed(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-    }
-
-    /// Runs `compile` unless another thread is at it.
-    pub(crate) fn exclusively<R>(&self, compile: impl FnOnce() -> R) -> Option<R> {
-        // Acquire pairs with the release below: the next one sees what the last one published.
-        if self.compiling.swap(true, Ordering::Acquire) {
-            return None;
+    /// A frame runs, the `nth` of its EVM that found a program. Writes only what other threads read
+    /// if it has to. Relaxed: a heuristic.
+    #[inline]
+    pub(crate) fn touch(&self, nth: u64) {
+        if self.idle_ms.load(Ordering::Relaxed) != 0 {
+            self.idle_ms.store(0, Ordering::Relaxed);
         }
-        let result = compile();
-        self.compiling.store(false, Ordering::Release);
-        Some(result)
+        if nth.is_multiple_of(USES_SAMPLED as u64) {
+            self.uses.fetch_add(USES_SAMPLED, Ordering::Relaxed);
+        }
+    }
+
+    /// A sweep came, so long after the last one.
+    pub(crate) fn age(&self, elapsed_ms: u64) {
+        let uses = self.uses.swap(0, Ordering::Relaxed);
+        let score = sweep::age(self.score.load(Ordering::Relaxed), uses);
+        self.score.store(score, Ordering::Relaxed);
+        let elapsed_ms = u32::try_from(elapsed_ms).unwrap_or(u32::MAX);
+        let idle_ms = self.idle_ms.load(Ordering::Relaxed).saturating_add(elapsed_ms);
+        self.idle_ms.store(idle_ms, Ordering::Relaxed);
+    }
+
+    /// Uses, aged.
+    pub(crate) fn score(&self) -> u32 {
+        let uses = self.uses.load(Ordering::Relaxed);
+        self.score.load(Ordering::Relaxed).saturating_add(uses)
+    }
+
+    /// Since a frame of it ran, in milliseconds, by the sweeps' account.
+    pub(crate) fn idle_ms(&self) -> u64 {
+        self.idle_ms.load(Ordering::Relaxed) as u64
+    }
+
+    /// Lets go of the program, and of the marks it was made from: what becomes hot again is compiled
+    /// again, and no more.
+    pub(crate) fn evict(&self) {
+        self.publish(None);
+        self.settle();
+        self.frames.store(0, Ordering::Relaxed);
+        if let Some(seen) = self.seen() {
+            seen.forget();
+        }
     }
 
     /// The marks, for a run that is about to make some.
@@ -230,6 +272,12 @@ impl Seen {
         })
     }
 
+    /// Forgets all marks. Relaxed: one that is set meanwhile may be lost.
+    fn forget(&self) {
+        self.marks.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.take_fresh();
+    }
+
     /// Blocks marked since the last compilation.
     #[inline]
     pub(crate) fn fresh(&self) -> u32 {
@@ -274,12 +322,36 @@ mod tests {
         assert_eq!(seen.fresh(), 0);
     }
 
-    #[test]
-    fn one_compiles_at_a_time() {
+    fn slot() -> Slot {
         let config =
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [0; 256], replaced: OpcodeSet::EMPTY };
-        let slot = Slot::new(Bytecode::new(), Arc::new(Baked::new(config)));
-        assert_eq!(slot.exclusively(|| slot.exclusively(|| ())), Some(None));
-        assert_eq!(slot.exclusively(|| 1), Some(1));
+        let code = Bytecode::new_legacy(Bytes::from_static(&[0x5b, 0x5b, 0x00]));
+        Slot::new(code, Arc::new(Baked::new(config)))
+    }
+
+    #[test]
+    fn uses_are_sampled_and_fade() {
+        let slot = slot();
+        (1..=160).for_each(|nth| slot.touch(nth));
+        assert_eq!(slot.score(), 160);
+        slot.age(10);
+        slot.age(10);
+        assert_eq!((slot.score(), slot.idle_ms()), (80, 20));
+        slot.touch(1);
+        assert_eq!((slot.score(), slot.idle_ms()), (80, 0));
+    }
+
+    #[test]
+    fn what_was_evicted_may_become_hot_again() {
+        let slot = slot();
+        slot.miss(0, 20);
+        slot.miss(1, 20);
+        slot.miss(1, 20);
+        assert_eq!((slot.demand(), slot.state().fresh), (20, 2));
+        slot.evict();
+        assert_eq!((slot.demand(), slot.state().fresh), (0, 0));
+        slot.miss(1, 20);
+        assert_eq!((slot.demand(), slot.state().fresh), (20, 1));
+        assert_eq!(slot.recorded().leaders().collect::<Vec<_>>(), [Pc(1)]);
     }
 }

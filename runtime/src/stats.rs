@@ -3,6 +3,7 @@
 //! **Owns** the counters: one set for each [`crate::Tiered`], written by nobody else, and one that
 //! holds those of the past. **Never** orders anything: all are relaxed, for people to read.
 
+use crate::backend::BackendStats;
 use kiln_abi::ExitKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,13 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one; the number with it.
+    #[inline]
+    pub(crate) fn next(&self) -> u64 {
+        self.add(1);
+        self.get()
     }
 
     fn get(&self) -> u64 {
@@ -32,23 +40,44 @@ pub(crate) struct Row {
     pub(crate) get: fn(&Stats) -> u64,
 }
 
+macro_rules! row {
+    ($name:ident, $($doc:literal),*) => {
+        Row {
+            metric: concat!("kiln_", stringify!($name)),
+            meaning: concat!($($doc),*),
+            #[cfg(feature = "metrics")]
+            get: |stats| stats.$name,
+        }
+    };
+}
+
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+    (
+        $($(#[doc = $doc:literal])* $name:ident,)*
+        ; $($(#[doc = $back_doc:literal])* $back:ident,)*
+        ; $($(#[doc = $gauge_doc:literal])* $gauge:ident,)*
+    ) => {
         /// What an engine did so far. Times are in nanoseconds.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $doc])* pub $name: u64,)*
+            $($(#[doc = $back_doc])* pub $back: u64,)*
+            $($(#[doc = $gauge_doc])* pub $gauge: u64,)*
         }
 
         impl Stats {
             /// All counters, in order.
-            pub(crate) const ROWS: &[Row] = &[$(Row {
-                metric: concat!("kiln_", stringify!($name)),
-                meaning: concat!($($doc),*),
-                #[cfg(feature = "metrics")]
-                get: |stats| stats.$name,
-            }),*];
+            pub(crate) const ROWS: &[Row] = &[
+                $(row!($name, $($doc),*),)*
+                $(row!($back, $($back_doc),*),)*
+            ];
+
+            /// Takes over what the back end counted.
+            pub(crate) fn set_backend(&mut self, backend: &BackendStats) {
+                $(self.$back = backend.$back;)*
+                $(self.$gauge = backend.$gauge;)*
+            }
         }
 
         #[derive(Debug, Default)]
@@ -58,13 +87,15 @@ macro_rules! counters {
 
         impl Counters {
             pub(crate) fn load(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)* }
+                Stats { $($name: self.$name.get(),)* ..Stats::default() }
             }
         }
 
         impl std::ops::AddAssign for Stats {
             fn add_assign(&mut self, more: Self) {
                 $(self.$name = self.$name.wrapping_add(more.$name);)*
+                $(self.$back = self.$back.wrapping_add(more.$back);)*
+                $(self.$gauge = self.$gauge.wrapping_add(more.$gauge);)*
             }
         }
 
@@ -72,7 +103,12 @@ macro_rules! counters {
             type Output = Self;
 
             fn sub(self, before: Self) -> Self {
-                Self { $($name: self.$name.wrapping_sub(before.$name),)* }
+                Self {
+                    $($name: self.$name.wrapping_sub(before.$name),)*
+                    $($back: self.$back.wrapping_sub(before.$back),)*
+                    // Values of the moment: of the later one.
+                    $($gauge: self.$gauge,)*
+                }
             }
         }
     };
@@ -140,6 +176,66 @@ counters! {
     callback_panics,
     /// Failures to write the perf map; opening it counts once.
     perf_map_errors,
+    /// Looks through the resident programs for what to evict.
+    sweeps,
+    /// Programs evicted because no frame ran them for too long.
+    evicted_idle,
+    /// Programs evicted because others were worth more for each byte.
+    evicted_budget,
+    /// Programs that were not let in because what is resident is worth more for each byte.
+    programs_refused,
+    /// Codes without a program that were forgotten because there were too many.
+    slots_forgotten,
+
+    // What the back end counts.
+    ;
+    /// Requests that were passed to the backend thread.
+    events_accepted,
+    /// Requests that were dropped because the event queue was full.
+    events_dropped,
+    /// Jobs that were queued.
+    jobs_queued,
+    /// Requests for a code that was queued or being compiled already.
+    jobs_deduped,
+    /// Jobs that were dropped because their queue was full.
+    jobs_dropped,
+    /// Jobs that were dropped because they waited too long.
+    jobs_aged,
+    /// Jobs, waiting or done, that a clear made void.
+    jobs_stale,
+    /// Jobs that were cancelled: by their deadline, a pause, a clear, or shutdown.
+    jobs_cancelled,
+    /// Jobs that made a program that took its place, on any thread.
+    jobs_compiled,
+    /// Jobs that failed, on any thread, those over their deadline among them.
+    jobs_failed,
+    /// Jobs that failed by a panic of the compiler.
+    jobs_panicked,
+    /// Requests for codes that are in quarantine.
+    jobs_refused,
+    /// Codes that are not compiled any more.
+    quarantined,
+    /// Compile threads that did not come back in time and were given up.
+    workers_abandoned,
+    /// Threads that were still running when the time for a shutdown was over.
+    threads_detached,
+    /// Threads that the system did not give.
+    threads_refused,
+    /// Sweeps that panicked.
+    sweeps_panicked,
+    /// CPU time of compile threads.
+    compile_thread_cpu_ns,
+    /// CPU time of the backend thread.
+    backend_thread_cpu_ns,
+
+    // Values of the moment.
+    ;
+    /// Events that wait now.
+    events_waiting,
+    /// Jobs that wait now, those whose code may not be compiled again yet among them.
+    jobs_waiting,
+    /// Jobs on compile threads now.
+    jobs_running,
 }
 
 impl Counters {

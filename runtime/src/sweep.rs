@@ -30,8 +30,6 @@ pub(crate) struct Resident {
     pub(crate) score: u32,
     /// Since its last use, in milliseconds.
     pub(crate) idle_ms: u64,
-    /// Something better has taken its place.
-    pub(crate) superseded: bool,
 }
 
 /// Why something goes.
@@ -41,8 +39,6 @@ pub(crate) enum Cause {
     Idle,
     /// It is worth less than what takes its place.
     Budget,
-    /// Something better has taken its place.
-    Superseded,
 }
 
 /// What has to go for something new.
@@ -84,16 +80,14 @@ fn total<'a>(residents: impl IntoIterator<Item = &'a Resident>) -> u128 {
     residents.into_iter().map(|resident| resident.bytes as u128).sum()
 }
 
-/// What goes at a sweep, by index: what is superseded, what is idle, and if the rest is over the
-/// budget, what is worth least.
+/// What goes at a sweep, by index: what is idle, and if the rest is over the budget, what is worth
+/// least.
 pub(crate) fn evictions(residents: &[Resident], config: &SweepConfig) -> Vec<(usize, Cause)> {
     let idle_ms_max = config.idle_ms_max as u64;
     let mut gone = Vec::new();
     let mut left = Vec::new();
     for (index, resident) in residents.iter().enumerate() {
-        if resident.superseded {
-            gone.push((index, Cause::Superseded));
-        } else if idle_ms_max != 0 && resident.idle_ms > idle_ms_max {
+        if idle_ms_max != 0 && resident.idle_ms > idle_ms_max {
             gone.push((index, Cause::Idle));
         } else {
             left.push(index);
@@ -125,7 +119,7 @@ pub(crate) fn make_room(residents: &[Resident], new: &Resident, bytes_max: usize
     let mut gone = Vec::new();
     for index in order {
         let resident = &residents[index];
-        let worse = resident.superseded || resident.cmp_worth(new) == Ordering::Less;
+        let worse = resident.cmp_worth(new) == Ordering::Less;
         if !worse || fits(bytes, low_water(bytes_max)) {
             break;
         }
@@ -158,7 +152,7 @@ mod tests {
     const CONFIG: SweepConfig = SweepConfig { bytes_max: 800, idle_ms_max: 1000, slots_max: 8 };
 
     fn resident(bytes: usize, score: u32, idle_ms: u64) -> Resident {
-        Resident { bytes, score, idle_ms, superseded: false }
+        Resident { bytes, score, idle_ms }
     }
 
     #[test]
@@ -167,18 +161,6 @@ mod tests {
         assert_eq!(evictions(&residents, &CONFIG), [(1, Cause::Idle)]);
         let never = SweepConfig { idle_ms_max: 0, ..CONFIG };
         assert_eq!(evictions(&residents, &never), []);
-    }
-
-    #[test]
-    fn what_is_superseded_goes_at_once() {
-        let old = Resident { superseded: true, ..resident(700, 100, 0) };
-        assert_eq!(evictions(&[resident(700, 1, 0), old], &CONFIG), [(1, Cause::Superseded)]);
-        let room = make_room(
-            &[resident(400, 50, 0), Resident { score: 1, ..old }],
-            &resident(100, 1, 0),
-            800,
-        );
-        assert_eq!(room, Room::Without(vec![1]));
     }
 
     #[test]
@@ -259,7 +241,7 @@ mod tests {
     #[test]
     fn codes_idle_for_longest_are_forgotten() {
         let idle_ms = [5, 90, 10, 80, 1, 2, 3, 70];
-        assert_eq!(forgotten(&idle_ms, 8), []);
+        assert!(forgotten(&idle_ms, 8).is_empty());
         let mut gone = forgotten(&[&idle_ms[..], &[60]].concat(), 8);
         gone.sort_unstable();
         assert_eq!(gone, [1, 3], "down to the low-water mark");

@@ -5,10 +5,11 @@
 //! said how long it may.
 
 use super::{
-    Backend, Inner, Subject, Work,
-    job::{Outcome, Refusal, Tier},
+    Backend, Inner, Note, Subject, Work,
+    job::{Outcome, Refusal},
     jobs::{Hired, Queued},
 };
+use crate::{hooks::Tier, observe::trace};
 use std::{
     sync::{
         Arc, PoisonError,
@@ -20,22 +21,24 @@ use std::{
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prepared {
+#[non_exhaustive]
+pub struct Prepared {
     /// Compiled by now.
-    pub(crate) compiled: usize,
+    pub compiled: usize,
     /// On their way.
-    pub(crate) pending: usize,
+    pub pending: usize,
     /// Compiled without success, dropped, or refused.
-    pub(crate) failed: usize,
+    pub failed: usize,
 }
 
 /// What became of the threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stopped {
+#[non_exhaustive]
+pub struct Stopped {
     /// Came to their end.
-    pub(crate) joined: usize,
+    pub joined: usize,
     /// Did not in time. They end as soon as they come back.
-    pub(crate) detached: usize,
+    pub detached: usize,
 }
 
 /// Nothing is compiled while one of these is alive. Dropping it resumes, unless there are others.
@@ -46,13 +49,15 @@ impl<W: Work> Drop for Pause<W> {
         let inner = &self.0;
         let mut jobs = inner.jobs();
         // Relaxed: the workers look under the lock.
-        if inner.control.pauses.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let before = inner.control.pauses.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 {
             // The pause does not count as waiting.
             jobs.renew(inner.control.clock.now_ms());
-            drop(jobs);
             inner.work_ready.notify_all();
             inner.poke();
         }
+        drop(jobs);
+        trace::resumed(before as usize - 1);
     }
 }
 
@@ -160,10 +165,12 @@ impl<W: Work> Backend<W> {
         let (queued, put_off) = {
             let mut jobs = inner.jobs();
             let queued = jobs.take_if(|_, queued| queued.generation < generation);
-            for queued in &queued {
-                inner.drop_job(&mut jobs, queued, Refusal::Cleared);
+            for (tier, queued) in &queued {
+                inner.drop_job(&mut jobs, *tier, queued, Refusal::Cleared);
             }
-            (queued, jobs.take_put_off(generation))
+            let put_off = jobs.take_put_off(generation);
+            inner.unlock(jobs);
+            (queued, put_off)
         };
         for put_off in &put_off {
             put_off.subject.ticket().phase.give_up();
@@ -179,7 +186,8 @@ impl<W: Work> Backend<W> {
     /// requests are refused.
     pub(crate) fn pause(&self) -> Pause<W> {
         // Relaxed: noticed at the next look.
-        self.0.control.pauses.fetch_add(1, Ordering::Relaxed);
+        let before = self.0.control.pauses.fetch_add(1, Ordering::Relaxed);
+        trace::paused(before as usize + 1);
         Pause(self.0.clone())
     }
 
@@ -192,11 +200,13 @@ impl<W: Work> Backend<W> {
     /// On one of its own threads it does not wait for that one.
     pub(crate) fn shut_down(&self, timeout: Duration) -> Stopped {
         let inner = &self.0;
-        inner.control.shut_down.store(true, Ordering::Release);
+        if !inner.control.shut_down.swap(true, Ordering::AcqRel) {
+            trace::shutting_down(timeout.as_millis().try_into().unwrap_or(u64::MAX));
+        }
         let mut jobs = inner.jobs();
         let queued = jobs.take_if(|_, _| true);
-        for queued in &queued {
-            inner.drop_job(&mut jobs, queued, Refusal::ShutDown);
+        for (tier, queued) in &queued {
+            inner.drop_job(&mut jobs, *tier, queued, Refusal::ShutDown);
         }
         let put_off = jobs.take_put_off(u64::MAX);
         for put_off in &put_off {
@@ -214,7 +224,7 @@ impl<W: Work> Backend<W> {
         let workers = std::mem::take(&mut jobs.workers).into_iter().map(|worker| worker.thread);
         let threads: Vec<_> = workers.chain(jobs.backend.take()).collect();
         // Joined without the lock, which they need to come to their end.
-        drop(jobs);
+        inner.unlock(jobs);
         inner.forget_events();
         drop((queued, put_off));
         self.part(threads)
@@ -232,6 +242,9 @@ impl<W: Work> Backend<W> {
             }
         }
         self.0.counts.threads_detached.add(stopped.detached as u64);
+        if stopped != Stopped::default() {
+            trace::shut_down(stopped.detached);
+        }
         stopped
     }
 }
@@ -252,7 +265,7 @@ impl<W: Work> Inner<W> {
     ) -> Outcome {
         self.refusal(tier).map_or(Ok(()), Err)?;
         if self.is_threadless() {
-            return self.compile_here(subject, tier);
+            return self.compile_here(subject, tier, |job| self.work.compile(subject, job));
         }
         Self::start(self);
         let phase = &subject.ticket().phase;
@@ -270,13 +283,11 @@ impl<W: Work> Inner<W> {
             if queued {
                 let generation = self.control.generation();
                 let since_ms = self.control.clock.now_ms();
-                let subject = subject.clone();
+                let (subject, note) = (subject.clone(), Note::Queued(jobs.waiting() + 1));
+                jobs.notes.push((subject.clone(), tier, note));
                 jobs.push(tier, Queued { subject, generation, since_ms, commanded: true });
                 self.counts.jobs_queued.add(1);
                 self.work_ready.notify_one();
-                if tell.is_none() {
-                    return Ok(());
-                }
             }
             // Already in front, if it was just put there.
             if phase.wait() {
@@ -285,6 +296,7 @@ impl<W: Work> Inner<W> {
                     jobs.add_waiter(subject, *who, sender);
                 }
                 self.counts.jobs_deduped.add(!queued as u64);
+                self.unlock(jobs);
                 return Ok(());
             }
             if !room {

@@ -4,27 +4,19 @@
 //! [`Job::is_cancelled`] often, once a block. **Never** interrupts anything by force.
 
 use super::clock::Clock;
+use crate::hooks::{CompileThread, Tier};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 use thiserror::Error;
 
-/// What a job makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Tier {
-    /// Stencils.
-    Baseline,
-}
-
-impl Tier {
-    /// All, in the order in which waiting jobs are taken.
-    pub(crate) const ALL: [Self; 1] = [Self::Baseline];
-}
+/// All tiers, in the order in which waiting jobs are taken.
+pub(super) const TIERS: [Tier; 1] = [Tier::Baseline];
 
 /// One value for each tier.
 #[derive(Debug, Default)]
-pub(super) struct PerTier<T>([T; Tier::ALL.len()]);
+pub(super) struct PerTier<T>([T; TIERS.len()]);
 
 impl<T> PerTier<T> {
     pub(super) fn of(&self, tier: Tier) -> &T {
@@ -95,7 +87,7 @@ impl Cancelled {
 #[derive(Debug)]
 pub(crate) struct Job {
     tier: Tier,
-    background: bool,
+    thread: CompileThread,
     pub(super) deadline_ms: u64,
     pub(super) generation: u64,
     control: Arc<Control>,
@@ -108,7 +100,7 @@ pub(crate) struct Job {
 impl Job {
     pub(super) fn new(
         tier: Tier,
-        background: bool,
+        thread: CompileThread,
         deadline_ms: u64,
         generation: u64,
         pausable: bool,
@@ -116,7 +108,7 @@ impl Job {
     ) -> Self {
         let cancelled = AtomicU8::new(0);
         let control = control.clone();
-        Self { tier, background, deadline_ms, generation, control, pausable, cancelled }
+        Self { tier, thread, deadline_ms, generation, control, pausable, cancelled }
     }
 
     /// What to make.
@@ -124,9 +116,13 @@ impl Job {
         self.tier
     }
 
-    /// Whether a compile thread does it, not one that executes.
-    pub(crate) fn is_background(&self) -> bool {
-        self.background
+    /// Who does it.
+    pub(crate) fn thread(&self) -> CompileThread {
+        self.thread
+    }
+
+    pub(super) fn is_background(&self) -> bool {
+        self.thread == CompileThread::Background
     }
 
     /// Whether it is not wanted any more: its deadline passed, or its engine was paused, cleared or
@@ -163,15 +159,21 @@ pub(crate) enum Failure {
     Cancelled,
     /// It may go better another time.
     Failed(Arc<str>),
+    /// It panicked, and caught that itself.
+    Panicked(Arc<str>),
     /// There was no room for the result.
     NoRoom(Arc<str>),
     /// The same input fails always.
     Hopeless(Arc<str>),
 }
 
-/// How a request to compile something ended.
+/// Why a code that was asked for by name is not compiled, or not yet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Refusal {
+#[non_exhaustive]
+pub enum Refusal {
+    /// No code, or not code that is executed as such (an EIP-7702 designator).
+    #[error("there is no legacy code to compile")]
+    NotCode,
     /// It was compiled, without success.
     #[error("{0}")]
     Failed(Arc<str>),
@@ -196,7 +198,7 @@ pub(crate) enum Refusal {
     /// A clear made the job void.
     #[error("cleared meanwhile")]
     Cleared,
-    /// There is no back end any more.
+    /// The engine was shut down.
     #[error("shut down")]
     ShutDown,
     /// It never was switched on, or its compiler did not return too often.
@@ -213,7 +215,14 @@ mod tests {
 
     fn job(control: &Arc<Control>) -> Job {
         let now = control.clock.now_ms();
-        Job::new(Tier::Baseline, true, now + 10, control.generation(), true, control)
+        Job::new(
+            Tier::Baseline,
+            CompileThread::Background,
+            now + 10,
+            control.generation(),
+            true,
+            control,
+        )
     }
 
     fn control() -> (Arc<Control>, Arc<AtomicU64>) {
@@ -243,7 +252,7 @@ mod tests {
     #[test]
     fn a_pause_may_be_none_of_its_business() {
         let (control, _) = control();
-        let job = Job::new(Tier::Baseline, false, 200, 0, false, &control);
+        let job = Job::new(Tier::Baseline, CompileThread::Calling, 200, 0, false, &control);
         control.pauses.store(1, Ordering::Relaxed);
         assert!(!job.is_cancelled());
     }

@@ -3,7 +3,11 @@
 //! **Owns** the bounds of the queues. **Callers guarantee** that subjects in a queue are in the phase
 //! *queued*, put-off ones *asked*. **Never** runs a job, and is never seen by a thread that executes.
 
-use super::job::{Job, Outcome, PerTier, Tier};
+use super::{
+    Note,
+    job::{Job, Outcome, PerTier, TIERS},
+};
+use crate::hooks::Tier;
 use std::{
     cmp::{Ordering as Order, Reverse},
     collections::{BinaryHeap, VecDeque},
@@ -122,6 +126,8 @@ pub(super) struct Jobs<S> {
     put_off: BinaryHeap<Reverse<PutOff<S>>>,
     waiters: Vec<Waiter<S>>,
     waiters_made: u64,
+    /// What is to be told once the lock is free.
+    pub(super) notes: Vec<(Arc<S>, Tier, Note)>,
     pub(super) workers: Vec<Worker<S>>,
     pub(super) workers_made: u64,
     pub(super) backend: Option<Hired>,
@@ -137,6 +143,7 @@ impl<S> Jobs<S> {
             put_off: BinaryHeap::new(),
             waiters: Vec::new(),
             waiters_made: 0,
+            notes: Vec::new(),
             workers: Vec::new(),
             workers_made: 0,
             backend: None,
@@ -160,7 +167,7 @@ impl<S> Jobs<S> {
 
     /// The next one.
     pub(super) fn pop(&mut self) -> Option<(Tier, Queued<S>)> {
-        Tier::ALL.into_iter().find_map(|tier| Some((tier, self.queues.of_mut(tier).pop_front()?)))
+        TIERS.into_iter().find_map(|tier| Some((tier, self.queues.of_mut(tier).pop_front()?)))
     }
 
     /// Puts one that waits in front of all others: somebody asked for it by name.
@@ -174,15 +181,18 @@ impl<S> Jobs<S> {
     }
 
     /// Takes out what is to be dropped.
-    pub(super) fn take_if(&mut self, drop: impl Fn(Tier, &Queued<S>) -> bool) -> Vec<Queued<S>> {
+    pub(super) fn take_if(
+        &mut self,
+        drop: impl Fn(Tier, &Queued<S>) -> bool,
+    ) -> Vec<(Tier, Queued<S>)> {
         let mut taken = Vec::new();
-        for tier in Tier::ALL {
+        for tier in TIERS {
             let queue = self.queues.of_mut(tier);
             if queue.iter().any(|queued| drop(tier, queued)) {
                 let (out, keep): (VecDeque<_>, VecDeque<_>) =
                     queue.drain(..).partition(|queued| drop(tier, queued));
                 *queue = keep;
-                taken.extend(out);
+                taken.extend(out.into_iter().map(|queued| (tier, queued)));
             }
         }
         taken

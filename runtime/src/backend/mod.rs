@@ -32,12 +32,15 @@ mod wake;
 mod worker;
 
 pub(crate) use clock::{Clock, thread_cpu_ns};
-pub(crate) use commands::{Pause, Prepared, Stopped};
+pub(crate) use commands::Pause;
+pub use commands::{Prepared, Stopped};
 pub(crate) use counters::BackendStats;
-pub(crate) use job::{Failure, Job, Outcome, Refusal, Tier};
+pub use job::Refusal;
+pub(crate) use job::{Failure, Job, Outcome};
 pub(crate) use quota::QuotaConfig;
 pub(crate) use ticket::Ticket;
 
+use crate::{hooks::Tier, observe::trace};
 use counters::Counts;
 use crossbeam_queue::ArrayQueue;
 use job::{Control, PerTier};
@@ -73,8 +76,24 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// it is short and uses no command of the back end.
     fn publish(&self, subject: &Arc<Self::Subject>, output: Self::Output);
 
-    /// Throws away what is not worth its place. On the backend thread.
-    fn sweep(&self);
+    /// Throws away what is not worth its place. On the backend thread, which counted `stats` so far.
+    fn sweep(&self, stats: &BackendStats);
+
+    /// Something was decided. Without a lock.
+    fn note(&self, subject: &Self::Subject, tier: Tier, note: &Note);
+}
+
+/// What was decided about a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// A job was queued; so many wait.
+    Queued(usize),
+    /// A job was dropped, or its result.
+    Dropped(Refusal),
+    /// It is not compiled any more.
+    Quarantined(Arc<str>),
+    /// A worker did not come back from it, and was given up.
+    Abandoned,
 }
 
 /// The options.
@@ -219,7 +238,24 @@ impl<W: Work> Backend<W> {
         self.0.request(subject, tier)
     }
 
+    /// Compiles a subject on the calling thread with `compile`, whenever that was done before.
+    ///
+    /// # Errors
+    /// If it fails, or not even begins.
+    pub(crate) fn compile_with(
+        &self,
+        subject: &Arc<W::Subject>,
+        tier: Tier,
+        compile: impl FnOnce(&Job) -> Result<W::Output, Failure>,
+    ) -> Outcome {
+        self.0.refusal(tier).map_or(Ok(()), Err)?;
+        self.0.compile_here(subject, tier, compile)
+    }
+
     /// Compiles a subject on the calling thread, under the rules that hold for all jobs.
+    ///
+    /// # Errors
+    /// If it fails, or not even begins.
     pub(crate) fn compile_here(&self, subject: &Arc<W::Subject>, tier: Tier) -> Outcome {
         let inner = &self.0;
         inner.refusal(tier).map_or(Ok(()), Err)?;
@@ -231,18 +267,12 @@ impl<W: Work> Backend<W> {
             }
             return Err(Refusal::TooSoon);
         }
-        inner.compile_here(subject, tier)
+        inner.compile_here(subject, tier, |job| inner.work.compile(subject, job))
     }
 
     /// What was counted.
     pub(crate) fn stats(&self) -> BackendStats {
-        let jobs = self.0.jobs();
-        BackendStats {
-            events_waiting: self.0.events.len() as u64,
-            jobs_waiting: jobs.waiting() as u64,
-            jobs_running: jobs.running() as u64,
-            ..self.0.counts.load()
-        }
+        self.0.stats()
     }
 
     /// Wants a sweep now. False if there is no thread to do it.
@@ -264,6 +294,25 @@ impl<W: Work> Inner<W> {
     fn jobs(&self) -> MutexGuard<'_, Jobs<W::Subject>> {
         // What panics under the lock is a defect; the queues are still in order.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the lock, and tells what happened under it.
+    fn unlock(&self, mut jobs: MutexGuard<'_, Jobs<W::Subject>>) {
+        let notes = std::mem::take(&mut jobs.notes);
+        drop(jobs);
+        for (subject, tier, note) in notes {
+            self.work.note(&subject, tier, &note);
+        }
+    }
+
+    fn stats(&self) -> BackendStats {
+        let jobs = self.jobs();
+        BackendStats {
+            events_waiting: self.events.len() as u64,
+            jobs_waiting: jobs.waiting() as u64,
+            jobs_running: jobs.running() as u64,
+            ..self.counts.load()
+        }
     }
 
     fn is_threadless(&self) -> bool {
@@ -356,10 +405,11 @@ impl<W: Work> Inner<W> {
         match thread.spawn(move || thread::serve(&inner)) {
             Ok(handle) => jobs.backend = Some(Hired { handle, ended: false }),
             Err(error) => {
-                tracing::warn!(target: "kiln", %error, "no backend thread");
                 self.counts.threads_refused.add(1);
                 self.threadless.store(true, Ordering::Relaxed);
                 self.forget_events();
+                drop(jobs);
+                trace::thread_failed("kiln-backend", &error);
             }
         }
     }

@@ -3,13 +3,14 @@
 //! **Owns** the order of its duties and when it sleeps. **Never** compiles.
 
 use super::{
-    Event, Inner, Subject, Work,
+    Event, Inner, Note, Subject, Work,
     clock::thread_cpu_ns,
-    job::{Refusal, Tier},
+    job::Refusal,
     jobs::{Hired, Jobs, PutOff, Queued, Worker},
     quota::Admission,
     worker,
 };
+use crate::{hooks::Tier, observe::trace};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -24,6 +25,7 @@ const LINGER: Duration = Duration::from_micros(500);
 pub(super) fn serve<W: Work>(inner: &Arc<Inner<W>>) {
     let _ending = Ending(inner);
     let _ = inner.backend.set(current());
+    trace::thread_started("kiln-backend");
     inner.hire();
     let clock = &inner.control.clock;
     let interval_ms = inner.config.sweep_interval_ms as u64;
@@ -79,34 +81,34 @@ impl<W: Work> Inner<W> {
     /// Starts workers until there are enough.
     fn hire(self: &Arc<Self>) {
         let mut jobs = self.jobs();
-        while jobs.workers.len() < self.config.threads && !self.control.is_shut_down() {
-            if !self.hire_one(&mut jobs) {
-                break;
-            }
+        let mut result = Ok(());
+        while jobs.workers.len() < self.config.threads
+            && !self.control.is_shut_down()
+            && result.is_ok()
+        {
+            result = self.hire_one(&mut jobs);
         }
         if jobs.workers.is_empty() {
             self.threadless.store(true, Ordering::Relaxed);
         }
+        drop(jobs);
+        if let Err(error) = result {
+            trace::thread_failed("kiln-compile", &error);
+        }
     }
 
-    fn hire_one(self: &Arc<Self>, jobs: &mut Jobs<W::Subject>) -> bool {
+    fn hire_one(self: &Arc<Self>, jobs: &mut Jobs<W::Subject>) -> std::io::Result<()> {
         let id = jobs.workers_made;
         jobs.workers_made += 1;
         let inner = self.clone();
         let thread =
             Builder::new().name(format!("kiln-compile-{id}")).stack_size(worker::STACK_BYTES);
-        match thread.spawn(move || worker::work(&inner, id)) {
-            Ok(handle) => {
-                let thread = Hired { handle, ended: false };
-                jobs.workers.push(Worker { id, running: None, thread });
-                true
-            }
-            Err(error) => {
-                tracing::warn!(target: "kiln", %error, "no compile thread");
-                self.counts.threads_refused.add(1);
-                false
-            }
-        }
+        let handle = thread
+            .spawn(move || worker::work(&inner, id))
+            .inspect_err(|_| self.counts.threads_refused.add(1))?;
+        let thread = Hired { handle, ended: false };
+        jobs.workers.push(Worker { id, running: None, thread });
+        Ok(())
     }
 
     /// Handles events, at most so many as a round may have. Answers how many.
@@ -128,11 +130,11 @@ impl<W: Work> Inner<W> {
             Admission::Now => self.queue_asked(&mut jobs, subject, tier, generation, now_ms),
             Admission::At(due_ms) => {
                 if let Err(refused) = jobs.put_off(PutOff { due_ms, subject, tier, generation }) {
-                    refused.subject.ticket().phase.give_up();
-                    self.counts.jobs_dropped.add(1);
+                    self.refuse(&mut jobs, refused.subject, tier);
                 }
             }
         }
+        self.unlock(jobs);
     }
 
     fn queue_asked(
@@ -144,9 +146,10 @@ impl<W: Work> Inner<W> {
         now_ms: u64,
     ) {
         if !jobs.has_room(tier) {
-            subject.ticket().phase.give_up();
-            self.counts.jobs_dropped.add(1);
+            self.refuse(jobs, subject, tier);
         } else if subject.ticket().phase.queue_asked() {
+            let note = Note::Queued(jobs.waiting() + 1);
+            jobs.notes.push((subject.clone(), tier, note));
             jobs.push(tier, Queued { subject, generation, since_ms: now_ms, commanded: false });
             self.counts.jobs_queued.add(1);
             self.work_ready.notify_one();
@@ -154,6 +157,13 @@ impl<W: Work> Inner<W> {
             // A command was faster.
             self.counts.jobs_deduped.add(1);
         }
+    }
+
+    /// There is no room for a request.
+    fn refuse(&self, jobs: &mut Jobs<W::Subject>, subject: Arc<W::Subject>, tier: Tier) {
+        subject.ticket().phase.give_up();
+        self.counts.jobs_dropped.add(1);
+        jobs.notes.push((subject, tier, Note::Dropped(Refusal::QueueFull)));
     }
 
     /// Looks after what waits and what runs. Answers when it has to again.
@@ -166,15 +176,18 @@ impl<W: Work> Inner<W> {
         let age_ms = self.config.job_age_ms_max as u64 + 1;
         let is_paused = self.control.is_paused();
         if !is_paused && jobs.oldest_ms().is_some_and(|since_ms| now_ms >= since_ms + age_ms) {
-            for queued in jobs.take_if(|tier, queued| self.outdated(tier, queued).is_some()) {
-                self.drop_job(&mut jobs, &queued, Refusal::TimedOut);
+            for (tier, queued) in jobs.take_if(|tier, queued| self.outdated(tier, queued).is_some())
+            {
+                self.drop_job(&mut jobs, tier, &queued, Refusal::TimedOut);
             }
         }
         self.give_up_workers(&mut jobs, now_ms);
         let aged_ms = jobs.oldest_ms().filter(|_| !is_paused).map(|since_ms| since_ms + age_ms);
         let late_ms = jobs.workers.iter().filter_map(|worker| worker.running.as_ref());
         let late_ms = late_ms.map(|running| self.late_ms(running.job.deadline_ms) + 1).min();
-        [jobs.due_ms(), aged_ms, late_ms].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let due_ms = [jobs.due_ms(), aged_ms, late_ms].into_iter().flatten().min();
+        self.unlock(jobs);
+        due_ms.unwrap_or(u64::MAX)
     }
 
     fn late_ms(&self, deadline_ms: u64) -> u64 {
@@ -203,10 +216,13 @@ impl<W: Work> Inner<W> {
             if ticket.phase.finish(true).waited {
                 jobs.tell(&running.subject, &Err(Refusal::Quarantined(reason)));
             }
+            let tier = running.job.tier();
+            jobs.notes.push((running.subject.clone(), tier, Note::Abandoned));
             if jobs.abandoned >= self.config.abandoned_max {
-                self.switch_off(jobs, running.job.tier());
+                self.switch_off(jobs, tier);
             } else {
-                self.hire_one(jobs);
+                // Without another thread there is one less; that is counted.
+                let _ = self.hire_one(jobs);
             }
         }
     }
@@ -214,8 +230,8 @@ impl<W: Work> Inner<W> {
     /// A tier's compiler did not return too often.
     fn switch_off(&self, jobs: &mut Jobs<W::Subject>, tier: Tier) {
         self.off.of(tier).store(true, Ordering::Relaxed);
-        for queued in jobs.take_if(|of, _| of == tier) {
-            self.drop_job(jobs, &queued, Refusal::Off);
+        for (tier, queued) in jobs.take_if(|of, _| of == tier) {
+            self.drop_job(jobs, tier, &queued, Refusal::Off);
         }
     }
 
@@ -240,6 +256,7 @@ impl<W: Work> Inner<W> {
     pub(super) fn drop_job(
         &self,
         jobs: &mut Jobs<W::Subject>,
+        tier: Tier,
         queued: &Queued<W::Subject>,
         refusal: Refusal,
     ) {
@@ -249,8 +266,9 @@ impl<W: Work> Inner<W> {
             _ => self.counts.jobs_dropped.add(1),
         }
         if queued.subject.ticket().phase.drop_queued() {
-            jobs.tell(&queued.subject, &Err(refusal));
+            jobs.tell(&queued.subject, &Err(refusal.clone()));
         }
+        jobs.notes.push((queued.subject.clone(), tier, Note::Dropped(refusal)));
     }
 
     fn sweep(&self) {
@@ -258,7 +276,7 @@ impl<W: Work> Inner<W> {
             return;
         }
         self.counts.sweeps.add(1);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work.sweep())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work.sweep(&self.stats()))) {
             let reason = worker::reason(panic);
             tracing::error!(target: "kiln", %reason, "a sweep panicked");
             self.counts.sweeps_panicked.add(1);

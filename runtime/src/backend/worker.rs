@@ -4,11 +4,15 @@
 //! out, and never holds the lock while it compiles or publishes.
 
 use super::{
-    Inner, Subject, Work,
+    Inner, Note, Subject, Work,
     clock::thread_cpu_ns,
-    job::{Cancelled, Failure, Job, Outcome, Refusal, Tier},
+    job::{Cancelled, Failure, Job, Outcome, Refusal},
     jobs::{Queued, Running},
     quota::Attempt,
+};
+use crate::{
+    hooks::{CompileThread, Tier},
+    observe::trace,
 };
 use std::{
     any::Any,
@@ -31,14 +35,17 @@ enum Ended {
 /// A compile thread's life.
 pub(super) fn work<W: Work>(inner: &Arc<Inner<W>>, id: u64) {
     let _ending = Ending { inner, id };
+    trace::thread_started(std::thread::current().name().unwrap_or_default());
     let mut cpu_ns = thread_cpu_ns();
     while let Some(running) = inner.next(id) {
-        let ended = inner.perform(&running.subject, &running.job, || running.claim());
+        let (subject, job) = (&running.subject, &running.job);
+        let compile = |job: &Job| inner.work.compile(subject, job);
+        let ended = inner.perform(subject, job, compile, || running.claim());
         let now_ns = thread_cpu_ns();
         inner.counts.compile_thread_cpu_ns.add(now_ns.saturating_sub(cpu_ns));
         cpu_ns = now_ns;
         match ended {
-            Some(ended) => inner.settle(&running.subject, &running.job, ended),
+            Some(ended) => inner.settle(subject, job, ended),
             // Given up: another one is in this one's place.
             None => return,
         }
@@ -73,34 +80,45 @@ impl<W: Work> Inner<W> {
             while !self.control.is_paused() {
                 let Some((tier, queued)) = jobs.pop() else { break };
                 if let Some(refusal) = self.outdated(tier, &queued) {
-                    self.drop_job(&mut jobs, &queued, refusal);
+                    self.drop_job(&mut jobs, tier, &queued, refusal);
                 } else if queued.subject.ticket().phase.begin() {
-                    let job = self.job(tier, true, queued.generation);
+                    let job = self.job(tier, CompileThread::Background, queued.generation);
                     let running = Arc::new(Running::new(queued.subject, job));
                     jobs.worker(id)?.running = Some(running.clone());
+                    self.unlock(jobs);
                     return Some(running);
                 }
+            }
+            if !jobs.notes.is_empty() {
+                self.unlock(jobs);
+                jobs = self.jobs();
+                continue;
             }
             jobs = self.work_ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn job(&self, tier: Tier, background: bool, generation: u64) -> Job {
+    fn job(&self, tier: Tier, thread: CompileThread, generation: u64) -> Job {
         let deadline_ms = self.control.clock.now_ms() + self.config.deadline_ms as u64;
         let pausable = self.config.pause_cancels;
-        Job::new(tier, background, deadline_ms, generation, pausable, &self.control)
+        Job::new(tier, thread, deadline_ms, generation, pausable, &self.control)
     }
 
     /// Compiles on this thread.
-    pub(super) fn compile_here(self: &Arc<Self>, subject: &Arc<W::Subject>, tier: Tier) -> Outcome {
+    pub(super) fn compile_here(
+        self: &Arc<Self>,
+        subject: &Arc<W::Subject>,
+        tier: Tier,
+        compile: impl FnOnce(&Job) -> Result<W::Output, Failure>,
+    ) -> Outcome {
         let phase = &subject.ticket().phase;
         let generation = self.control.generation();
         if !phase.begin_here() {
             let barred = phase.is_barred();
             return Err(if barred { self.quarantine(subject) } else { Refusal::Busy });
         }
-        let job = self.job(tier, false, generation);
-        match self.perform(subject, &job, || true) {
+        let job = self.job(tier, CompileThread::Calling, generation);
+        match self.perform(subject, &job, compile, || true) {
             Some(ended) => {
                 let outcome = ended.outcome();
                 self.settle(subject, &job, ended);
@@ -115,14 +133,15 @@ impl<W: Work> Inner<W> {
         &self,
         subject: &Arc<W::Subject>,
         job: &Job,
+        compile: impl FnOnce(&Job) -> Result<W::Output, Failure>,
         claim: impl FnOnce() -> bool,
     ) -> Option<Ended> {
         // A compiler that panicked is used again: it keeps nothing from one job to the next.
-        let compile = || self.work.compile(subject, job);
-        let result = catch_unwind(AssertUnwindSafe(compile));
+        let result = catch_unwind(AssertUnwindSafe(|| compile(job)));
         claim().then(|| match result {
             Ok(Ok(output)) => self.publish(subject, job, output),
             Ok(Err(Failure::Failed(why))) => Ended::Failed(Attempt::Failed, why),
+            Ok(Err(Failure::Panicked(why))) => Ended::Panicked(why),
             Ok(Err(Failure::NoRoom(why))) => Ended::Failed(Attempt::NoRoom, why),
             Ok(Err(Failure::Hopeless(why))) => Ended::Failed(Attempt::Hopeless, why),
             Ok(Err(Failure::Cancelled)) => match job.cancellation() {
@@ -171,6 +190,16 @@ impl<W: Work> Inner<W> {
         if meanwhile.waited {
             self.jobs().tell(subject, &outcome);
         }
+        match outcome {
+            Err(why) if matches!(ended, Ended::Cancelled(_)) => {
+                self.work.note(subject, job.tier(), &Note::Dropped(why));
+            }
+            Err(why) if quarantine => {
+                let note = Note::Quarantined(why.to_string().into());
+                self.work.note(subject, job.tier(), &note);
+            }
+            _ => {}
+        }
         if meanwhile.again {
             self.request(subject, job.tier());
         }
@@ -187,11 +216,13 @@ impl<W: Work> Inner<W> {
             commanded: true,
         };
         if self.control.is_shut_down() {
-            return self.drop_job(&mut jobs, &queued, Refusal::ShutDown);
+            self.drop_job(&mut jobs, job.tier(), &queued, Refusal::ShutDown);
+        } else {
+            jobs.push(job.tier(), queued);
+            // The pause may be over already.
+            self.work_ready.notify_one();
         }
-        jobs.push(job.tier(), queued);
-        // The pause may be over already.
-        self.work_ready.notify_one();
+        self.unlock(jobs);
     }
 
     fn count(&self, ended: &Ended) {

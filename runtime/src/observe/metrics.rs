@@ -38,19 +38,27 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gauges {
     pub(crate) code_bytes_used: usize,
+    pub(crate) events_waiting: usize,
+    pub(crate) jobs_waiting: usize,
+    pub(crate) jobs_running: usize,
 }
 
 type Gauge = (Metric, fn(&Gauges) -> usize);
 
-const GAUGES: &[Gauge] = &[(
-    Metric {
-        name: "kiln_code_bytes_used",
-        kind: MetricKind::Gauge,
-        labels: &[],
-        meaning: "Bytes of code memory in use now.",
-    },
-    |gauges| gauges.code_bytes_used,
-)];
+const GAUGES: &[Gauge] = &[
+    (gauge("kiln_code_bytes_used", "Bytes of code memory in use now."), |gauges| {
+        gauges.code_bytes_used
+    }),
+    (gauge("kiln_events_waiting", "Events that wait now."), |gauges| gauges.events_waiting),
+    (gauge("kiln_jobs_waiting", "Jobs that wait now, those put off among them."), |gauges| {
+        gauges.jobs_waiting
+    }),
+    (gauge("kiln_jobs_running", "Jobs on compile threads now."), |gauges| gauges.jobs_running),
+];
+
+const fn gauge(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Gauge, labels: &[], meaning }
+}
 
 const HISTOGRAMS: [Metric; 2] = [
     Metric {

@@ -163,9 +163,10 @@ fn a_publication_that_panics_is_a_failure() {
         fn publish(&self, _: &Arc<Code>, (): ()) {
             panic!("no place");
         }
-        fn sweep(&self) {
+        fn sweep(&self, _: &BackendStats) {
             panic!("no broom");
         }
+        fn note(&self, _: &Code, _: Tier, _: &Note) {}
     }
     let backend = Backend::new(config(), Arc::new(Bad));
     let outcome = backend.compile_wait(&code(), TIER, LONG);

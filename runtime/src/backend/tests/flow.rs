@@ -1,6 +1,7 @@
 //! From requests to programs: bounds, duplicates, wake-ups, ages.
 
 use super::*;
+use crate::hooks::CompileThread;
 
 #[test]
 fn what_is_asked_for_is_compiled() {
@@ -183,7 +184,7 @@ fn a_subject_rests_between_attempts_without_being_asked_for() {
 fn the_calling_thread_compiles_under_the_same_rules() {
     let quota = QuotaConfig { cooldown_ms: 50, ..QuotaConfig::default() };
     let rig = Rig::new(BackendConfig { quota, ..config() }, |_, job| {
-        assert!(!job.is_background());
+        assert_eq!(job.thread(), CompileThread::Calling);
         Ok(())
     });
     let code = code();

@@ -44,6 +44,7 @@ type Compiler = dyn Fn(&Arc<Code>, &Job) -> Result<(), Failure> + Send + Sync;
 struct Fake {
     compiler: Box<Compiler>,
     sweeps: AtomicUsize,
+    notes: Mutex<Vec<Note>>,
 }
 
 impl Work for Fake {
@@ -60,8 +61,12 @@ impl Work for Fake {
         code.published.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn sweep(&self) {
+    fn sweep(&self, _: &BackendStats) {
         self.sweeps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note(&self, _: &Code, _: Tier, note: &Note) {
+        self.notes.lock().unwrap().push(note.clone());
     }
 }
 
@@ -87,7 +92,9 @@ impl Rig {
         config: BackendConfig,
         compiler: impl Fn(&Arc<Code>, &Job) -> Result<(), Failure> + Send + Sync + 'static,
     ) -> Self {
-        let work = Arc::new(Fake { compiler: Box::new(compiler), sweeps: AtomicUsize::new(0) });
+        let compiler: Box<Compiler> = Box::new(compiler);
+        let work =
+            Arc::new(Fake { compiler, sweeps: AtomicUsize::new(0), notes: Mutex::default() });
         let now_ms = Arc::new(AtomicU64::new(1_000_000));
         let clock = Clock::Manual(now_ms.clone());
         Self { backend: Backend::with_clock(config, work.clone(), clock), work, now_ms }

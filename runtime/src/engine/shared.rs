@@ -1,0 +1,376 @@
+//! What all parts of an engine share: code memory, the resident programs, the counters.
+//!
+//! **Owns** them, and how a slot is compiled. **Callers guarantee** that one thread at a time compiles a
+//! slot: the back end does. **Never** decides when, and holds no lock while it compiles.
+
+use super::{EngineError, sweeper::Sweeper};
+use crate::{
+    backend::{BackendStats, Failure, Job, Note, Ticket, Work},
+    compile::{CompileError, Compiler, Task},
+    config::{Backend, Compile, Config},
+    heat::HotFrom,
+    hooks::{Hooks, Tier},
+    local::Local,
+    memory::{CodeBlock, CodeMemory},
+    observe::{Observer, Registration, Subject, metrics::Gauges, trace},
+    policy::Policy,
+    program::Program,
+    slot::{Baked, Slot},
+    stats::{Counters, Stats},
+};
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use hashbrown::HashMap;
+use kiln_abi::{EnterFn, Pc};
+use kiln_tier0::Library;
+use revm::{bytecode::Bytecode, primitives::B256};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+const SHARDS: usize = 16;
+/// What EVMs that are gone leave for those to come; as many as may be made and dropped at a time.
+const LOCALS: usize = 64;
+
+/// What a resident program is found by. The code's bytes are compared on top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) hash: B256,
+    pub(crate) len: u32,
+    pub(crate) baked: BakedId,
+}
+
+/// A configuration the engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BakedId(u32);
+
+/// Slots by key.
+pub(super) type Slots = HashMap<Key, Arc<Slot>>;
+
+/// A part of the resident map. Padded: threads that look up different codes share no cache line.
+type Shard = CachePadded<RwLock<Slots>>;
+
+/// Engines made so far.
+static ENGINES: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct Shared {
+    /// Unlike that of other engines of the process, as good as.
+    pub(super) id: u32,
+    pub(super) config: Config,
+    native: Option<Native>,
+    pub(super) memory: CodeMemory,
+    observer: Observer,
+    shards: [Shard; SHARDS],
+    /// Every code that has a slot, by the hash it was found by.
+    baked: RwLock<Vec<Arc<Baked>>>,
+    pub(super) policy: Policy,
+    /// What the policy says, once.
+    pub(super) hot_from: Option<HotFrom>,
+    locals: ArrayQueue<Box<Local>>,
+    /// Goes up when what a cache of slots holds may be out of date. The increment releases what
+    /// was changed before it; caches acquire.
+    pub(super) generation: AtomicU64,
+    pub(super) recording: AtomicBool,
+    ledger: Mutex<Ledger>,
+    pub(super) sweeper: Mutex<Sweeper>,
+}
+
+/// Who counts, and what was counted by those that are gone.
+#[derive(Default)]
+struct Ledger {
+    past: Stats,
+    present: Vec<Arc<Counters>>,
+}
+
+struct Native {
+    library: Library,
+    /// In front of the trampoline, so that it is dropped first.
+    _registration: Registration,
+    trampoline: CodeBlock,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
+        let observer = Observer::new(&config, hooks);
+        let memory = match config.perf_map {
+            true => CodeMemory::anonymous(config.code_bytes_max),
+            false => CodeMemory::new(config.code_bytes_max),
+        };
+        let native = match config.backend {
+            Backend::Native if config.enabled => {
+                let library = Library::new()?;
+                let trampoline = memory.place(library.trampoline())?;
+                let registration = observer.register_trampoline(&trampoline);
+                Some(Native { library, _registration: registration, trampoline })
+            }
+            _ => None,
+        };
+        let policy = Policy::new(&config);
+        // Relaxed: only the number counts.
+        let id = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x01_0001);
+        Ok(Self {
+            id,
+            recording: AtomicBool::new(config.recording),
+            hot_from: policy.hot_from(),
+            policy,
+            locals: ArrayQueue::new(LOCALS),
+            config,
+            native,
+            memory,
+            observer,
+            shards: Default::default(),
+            baked: RwLock::default(),
+            generation: AtomicU64::new(0),
+            ledger: Mutex::default(),
+            sweeper: Mutex::default(),
+        })
+    }
+
+    pub(super) fn library(&self) -> Option<&Library> {
+        self.native.as_ref().map(|native| &native.library)
+    }
+
+    #[inline]
+    pub(super) fn trampoline(&self) -> Option<EnterFn> {
+        let native = self.native.as_ref()?;
+        // SAFETY: offset 0 of the library's trampoline is a function of this type; it is mapped
+        // executable for as long as the engine lives.
+        Some(unsafe { std::mem::transmute::<*mut u8, EnterFn>(native.trampoline.ptr().as_ptr()) })
+    }
+
+    /// The counters, with the back end's.
+    pub(super) fn stats(&self, backend: &BackendStats) -> Stats {
+        let ledger = self.ledger();
+        let mut stats = ledger.past;
+        ledger.present.iter().for_each(|counters| stats += counters.load());
+        stats.perf_map_errors = self.observer.perf_map_errors();
+        stats.set_backend(backend);
+        stats
+    }
+
+    /// Records what changed since the last time. `backend` is asked if somebody listens.
+    pub(super) fn record_metrics(&self, backend: impl FnOnce() -> BackendStats) {
+        self.observer.metrics.record(|| {
+            let backend = backend();
+            let gauges = Gauges {
+                code_bytes_used: self.memory.bytes_used(),
+                events_waiting: backend.events_waiting as usize,
+                jobs_waiting: backend.jobs_waiting as usize,
+                jobs_running: backend.jobs_running as usize,
+            };
+            (self.stats(&backend), gauges)
+        });
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts.
+    pub(super) fn count(&self, more: Stats) {
+        self.ledger().past += more;
+    }
+
+    pub(super) fn borrow_local(&self) -> Box<Local> {
+        self.locals.pop().unwrap_or_else(|| {
+            let local = Box::<Local>::default();
+            self.ledger().present.push(local.counters.clone());
+            local
+        })
+    }
+
+    pub(super) fn return_local(&self, local: Box<Local>) {
+        if let Err(local) = self.locals.push(local) {
+            let mut ledger = self.ledger();
+            ledger.past += local.counters.load();
+            ledger.present.retain(|present| !Arc::ptr_eq(present, &local.counters));
+        }
+    }
+
+    pub(super) fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn intern(&self, baked: &kiln_ir::Config) -> BakedId {
+        let known = |all: &[Arc<Baked>]| {
+            all.iter().position(|known| known.config == *baked).map(|index| BakedId(index as u32))
+        };
+        if let Some(id) = known(&self.baked.read().unwrap_or_else(PoisonError::into_inner)) {
+            return id;
+        }
+        let mut all = self.baked.write().unwrap_or_else(PoisonError::into_inner);
+        known(&all).unwrap_or_else(|| {
+            all.push(Arc::new(Baked::new(baked.clone())));
+            BakedId(all.len() as u32 - 1)
+        })
+    }
+
+    fn baked(&self, id: BakedId) -> Arc<Baked> {
+        self.baked.read().unwrap_or_else(PoisonError::into_inner)[id.0 as usize].clone()
+    }
+
+    /// The slot of a code; and whether there are too many by now.
+    pub(super) fn slot(
+        &self,
+        bytecode: &Bytecode,
+        hash: B256,
+        baked: BakedId,
+    ) -> (Arc<Slot>, bool) {
+        let key = |hash| Key { hash, len: bytecode.len() as u32, baked };
+        let found = self.slot_at(key(hash), bytecode);
+        if same_code(&found.0.bytecode, bytecode) {
+            return found;
+        }
+        trace::false_hash(bytecode);
+        let found = self.slot_at(key(bytecode.hash_slow()), bytecode);
+        if same_code(&found.0.bytecode, bytecode) {
+            return found;
+        }
+        // The database gave another code this one's hash. It gets a slot that nobody else finds.
+        (Arc::new(Slot::new(bytecode.clone(), self.baked(baked))), false)
+    }
+
+    fn slot_at(&self, key: Key, bytecode: &Bytecode) -> (Arc<Slot>, bool) {
+        let shard = &self.shards[key.hash[0] as usize % SHARDS];
+        if let Some(slot) = read(shard).get(&key) {
+            return (slot.clone(), false);
+        }
+        trace::lookup_miss(bytecode);
+        let baked = self.baked(key.baked);
+        let mut shard = write(shard);
+        let before = shard.len();
+        let slot = shard.entry(key).or_insert_with(|| Arc::new(Slot::new(bytecode.clone(), baked)));
+        let slot = slot.clone();
+        // At a new code, and then not at each: a sweep looks at all.
+        let max = (self.config.slots_max / SHARDS).max(64);
+        let crowded = shard.len() > before && shard.len() > max && shard.len().is_multiple_of(64);
+        (slot, crowded)
+    }
+
+    /// Every slot in turn, with its shard locked for reading.
+    pub(super) fn each_slot(&self, mut look: impl FnMut(&Arc<Slot>)) {
+        for shard in &self.shards {
+            read(shard).values().for_each(&mut look);
+        }
+    }
+
+    /// Takes out slots that only the map has, of those that are not to be kept. Answers how many.
+    pub(super) fn forget_slots(&self, keep: impl Fn(&Arc<Slot>) -> bool) -> usize {
+        let mut gone = Vec::new();
+        for shard in &self.shards {
+            // Nobody gets a slot from the map meanwhile, so that what is held once stays so.
+            let forget = |slot: &Arc<Slot>| Arc::strong_count(slot) == 1 && !keep(slot);
+            gone.extend(write(shard).extract_if(|_, slot| forget(slot)));
+        }
+        gone.len()
+    }
+
+    /// Takes out all slots.
+    pub(super) fn take_slots(&self) -> impl Iterator<Item = Slots> {
+        self.shards.iter().map(|shard| std::mem::take(&mut *write(shard)))
+    }
+
+    /// Compiles a slot, and tells of it.
+    pub(super) fn compile_slot(
+        &self,
+        slot: &Slot,
+        job: &Job,
+    ) -> Result<Arc<Program>, CompileError> {
+        let subject = Subject {
+            bytecode: &slot.bytecode,
+            baked: &slot.baked.config,
+            tier: job.tier(),
+            thread: job.thread(),
+            nth: slot.published(),
+        };
+        let mut stats = Stats::default();
+        let result = self.compile(slot, job, subject, &mut stats);
+        stats.compile_errors += result.is_err() as u64;
+        self.count(stats);
+        // Nothing is held here: a callback may use the engine.
+        let outcome = result.as_ref().map(|program| &**program);
+        let callback_panics = self.observer.compiled(&subject, outcome, &stats);
+        if callback_panics != 0 {
+            self.count(Stats { callback_panics, ..Stats::default() });
+        }
+        result
+    }
+
+    fn compile(
+        &self,
+        slot: &Slot,
+        job: &Job,
+        subject: Subject<'_>,
+        stats: &mut Stats,
+    ) -> Result<Arc<Program>, CompileError> {
+        let Self { config, memory, observer, .. } = self;
+        let demand = slot.demand();
+        let make_room = |bytes| self.make_room(slot, bytes, demand, job);
+        let library = self.library();
+        let compiler = Compiler { config, library, memory, observer, make_room: &make_room };
+        let seen = match config.compile {
+            Compile::Seen if !config.force.promote => slot.seen(),
+            _ => None,
+        };
+        slot.settle();
+        let select = |pc: Pc| config.force.keeps(subject.nth, pc);
+        let task = Task { subject, seen, select: &select, cancelled: &|| job.is_cancelled() };
+        let _span = trace::compile_span(&subject).entered();
+        // A broken compiler costs one code its program, and nobody else anything.
+        let result = catch_unwind(AssertUnwindSafe(|| compiler.compile(&task, stats)));
+        result.unwrap_or(Err(CompileError::Panicked)).map(Arc::new)
+    }
+}
+
+impl crate::backend::Subject for Slot {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+}
+
+impl Work for Shared {
+    type Subject = Slot;
+    type Output = Arc<Program>;
+
+    fn compile(&self, slot: &Arc<Slot>, job: &Job) -> Result<Arc<Program>, Failure> {
+        self.compile_slot(slot, job).map_err(|error| error.failure())
+    }
+
+    fn publish(&self, slot: &Arc<Slot>, program: Arc<Program>) {
+        slot.publish(Some(program));
+    }
+
+    fn sweep(&self, stats: &BackendStats) {
+        self.sweep();
+        self.record_metrics(|| *stats);
+    }
+
+    fn note(&self, slot: &Slot, tier: Tier, note: &Note) {
+        match note {
+            Note::Queued(waiting) => trace::requested(&slot.bytecode, tier, *waiting),
+            Note::Dropped(cause) => trace::job_dropped(&slot.bytecode, tier, cause),
+            Note::Quarantined(reason) => trace::quarantined(&slot.bytecode, reason),
+            Note::Abandoned => trace::abandoned(&slot.bytecode, tier),
+        }
+    }
+}
+
+fn read(shard: &Shard) -> RwLockReadGuard<'_, Slots> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shard: &Shard) -> RwLockWriteGuard<'_, Slots> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether two bytecodes are the same: by address where possible.
+pub(crate) fn same_code(a: &Bytecode, b: &Bytecode) -> bool {
+    a.len() == b.len()
+        && a.is_legacy() == b.is_legacy()
+        && (a.bytecode_ptr() == b.bytecode_ptr()
+            || a.original_byte_slice() == b.original_byte_slice())
+}
