@@ -99,12 +99,15 @@ pub struct JumpDests(Vec<u64>);
 impl JumpDests {
     /// From revm's jump table of the same code: one bit a byte of code, least significant first.
     pub fn from_bits(bits: &[u8]) -> Self {
-        let word = |chunk: &[u8]| {
-            let mut bytes = [0; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(bytes)
-        };
-        Self(bits.chunks(8).map(word).collect())
+        let (whole, rest) = bits.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut words = Vec::with_capacity(whole.len() + 1);
+        words.extend(whole.iter().map(|&bytes| u64::from_le_bytes(bytes)));
+        if !rest.is_empty() {
+            words.push(u64::from_le_bytes(last));
+        }
+        Self(words)
     }
 
     /// Whether a jump to `pc` is valid.

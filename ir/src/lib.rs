@@ -24,7 +24,7 @@ mod parse;
 mod sample;
 mod verify;
 
-pub use build::build;
+pub use build::{Scratch, build};
 pub use code::{
     Block, Blocks, Decoded, Ending, Instructions, JumpDests, decode_dup_swap, decode_exchange,
 };

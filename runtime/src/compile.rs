@@ -16,6 +16,7 @@ use crate::{
 use kiln_abi::Pc;
 use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests};
 use kiln_tier0::Library;
+use std::cell::Cell;
 use thiserror::Error;
 
 /// Why code has no program. It is interpreted.
@@ -120,6 +121,19 @@ pub(crate) struct Task<'a> {
     pub(crate) cancelled: &'a dyn Fn() -> bool,
 }
 
+/// The compilers' buffers, kept by each thread that compiles: a few hundred KiB at most, so that
+/// compiling touches no fresh page for what does not stay.
+#[derive(Default)]
+struct Scratch {
+    ir: kiln_ir::Scratch,
+    tier0: kiln_tier0::Scratch,
+}
+
+thread_local! {
+    /// Taken while the thread compiles, so that a panic drops it with all that is in it.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
 impl Compiler<'_> {
     /// Compiles. `stats` are added to, also as far as it came when it fails.
     pub(crate) fn compile(
@@ -127,9 +141,11 @@ impl Compiler<'_> {
         task: &Task<'_>,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
         let clock = Clock::start();
-        let result = self.phases(task, stats);
+        let result = self.phases(task, &clock, &mut scratch, stats);
         stats.compile_cpu_ns += clock.elapsed();
+        SCRATCH.set(Some(scratch));
         let program = result?;
         stats.programs += 1;
         stats.regions += program.regions() as u64;
@@ -139,14 +155,20 @@ impl Compiler<'_> {
         Ok(program)
     }
 
-    fn phases(&self, task: &Task<'_>, stats: &mut Stats) -> Result<Program, CompileError> {
+    fn phases(
+        &self,
+        task: &Task<'_>,
+        clock: &Clock,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Result<Program, CompileError> {
         let Subject { bytecode, baked, .. } = task.subject;
         if !bytecode.is_legacy() || bytecode.is_empty() {
             return Err(CompileError::NotCode);
         }
         let code = bytecode.original_byte_slice();
         let bounds = Bounds { limits: &self.config.limits, cancelled: task.cancelled };
-        let blocks = time(&mut stats.analyse_ns, || {
+        let blocks = clock.time(&mut stats.analyse_ns, || {
             self.begin(Phase::Analyse, task)?;
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
@@ -156,12 +178,17 @@ impl Compiler<'_> {
                 _ => Blocks::scan(code, baked, bounds)?,
             })
         })?;
-        let module = time(&mut stats.lower_ns, || {
+        let module = clock.time(&mut stats.lower_ns, || {
             self.begin(Phase::Lower, task)?;
-            Ok(kiln_ir::build(code, &blocks, baked, bounds, task.select)?)
+            Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
         })?;
         match (self.config.backend, self.library) {
-            (Backend::Native, Some(library)) => self.native(task, library, &module, bounds, stats),
+            (Backend::Native, Some(library)) => {
+                let tier0 = &mut scratch.tier0;
+                let program = self.native(task, library, &module, (clock, bounds), tier0, stats);
+                scratch.ir.recycle(module);
+                program
+            }
             (Backend::Native, None) => Err(CompileError::Disabled),
             (Backend::Evaluator, _) => Ok(Program::evaluated(bytecode.clone(), module)),
         }
@@ -172,12 +199,13 @@ impl Compiler<'_> {
         task: &Task<'_>,
         library: &Library,
         module: &kiln_ir::Module,
-        bounds: Bounds<'_>,
+        (clock, bounds): (&Clock, Bounds<'_>),
+        scratch: &mut kiln_tier0::Scratch,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
-        let object = time(&mut stats.codegen_ns, || {
+        let object = clock.time(&mut stats.codegen_ns, || {
             let bytes_min = self.begin(Phase::Codegen, task)?;
-            let mut object = kiln_tier0::compile(library, module, bounds)?;
+            let mut object = scratch.compile(library, module, bounds)?;
             if object.text.len() < bytes_min {
                 object.text.resize(bytes_min, 0);
             }
@@ -189,7 +217,7 @@ impl Compiler<'_> {
             }
             Ok(object)
         })?;
-        let placed = time(&mut stats.publish_ns, || {
+        let placed = clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
             let text = &object.text;
             let code = match self.memory.place(text) {
@@ -201,6 +229,7 @@ impl Compiler<'_> {
             let registration = self.observer.register(&task.subject, &code);
             Ok((code, registration))
         })?;
+        scratch.recycle(object.text);
         let bytecode = task.subject.bytecode.clone();
         Ok(Program::native(bytecode, module, placed, object.entries, object.exits))
     }
@@ -221,26 +250,33 @@ impl Compiler<'_> {
     }
 }
 
-/// Adds what `act` takes, in CPU time.
-fn time<R>(
-    spent: &mut u64,
-    act: impl FnOnce() -> Result<R, CompileError>,
-) -> Result<R, CompileError> {
-    let clock = Clock::start();
-    let result = act();
-    *spent += clock.elapsed();
-    result
+/// CPU time of this thread. Reading it is a system call, so it is read once a phase: a phase begins
+/// where the last one ended.
+struct Clock {
+    start: u64,
+    last: Cell<u64>,
 }
-
-/// CPU time of this thread.
-struct Clock(u64);
 
 impl Clock {
     fn start() -> Self {
-        Self(thread_cpu_ns())
+        let start = thread_cpu_ns();
+        Self { start, last: Cell::new(start) }
     }
 
+    /// Adds to `spent` what `act` takes, and what went before it since the last phase.
+    fn time<R>(
+        &self,
+        spent: &mut u64,
+        act: impl FnOnce() -> Result<R, CompileError>,
+    ) -> Result<R, CompileError> {
+        let result = act();
+        let now = thread_cpu_ns();
+        *spent += now.saturating_sub(self.last.replace(now));
+        result
+    }
+
+    /// Up to the end of the last phase.
     fn elapsed(&self) -> u64 {
-        thread_cpu_ns().saturating_sub(self.0)
+        self.last.get().saturating_sub(self.start)
     }
 }

@@ -29,6 +29,7 @@ pub use describe::describe;
 #[cfg(feature = "disasm")]
 pub use describe::disassemble;
 pub use library::Library;
+pub use stitch::Scratch;
 
 use thiserror::Error;
 

@@ -38,6 +38,14 @@ pub(crate) struct Variant {
     parts: [Ranges; 2],
 }
 
+impl Variant {
+    /// Whether there is a cold part.
+    #[inline]
+    pub(crate) fn has_cold(&self) -> bool {
+        self.parts[1].code_len != 0
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Ranges {
     code: u32,

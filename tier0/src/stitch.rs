@@ -79,6 +79,52 @@ pub(crate) struct Symbols {
     pub pool_b: u32,
 }
 
+/// What compilations leave behind for the next one: warm buffers.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    text: Vec<u8>,
+    cold: Vec<u8>,
+    fixups: Vec<Fixup>,
+    regions: Vec<u32>,
+    pool: Vec<Word>,
+    pool_of: Vec<u32>,
+    exits: Vec<bool>,
+    stubs: Vec<u32>,
+}
+
+impl Scratch {
+    /// Bytes of a buffer that are kept at most, each by itself.
+    const KEPT_MAX: usize = 256 << 10;
+
+    /// Takes back the text of a code object that is not needed any more.
+    pub fn recycle(&mut self, text: Vec<u8>) {
+        self.text = kept(text);
+    }
+}
+
+/// The buffer, empty, if it is not too large to keep.
+fn kept<T>(mut buffer: Vec<T>) -> Vec<T> {
+    buffer.clear();
+    let fits = buffer.capacity() * size_of::<T>() <= Scratch::KEPT_MAX;
+    if fits { buffer } else { Vec::new() }
+}
+
+/// The buffer with `len` times `value`.
+fn filled<T: Clone>(buffer: &mut Vec<T>, len: usize, value: T) -> Vec<T> {
+    let mut buffer = std::mem::take(buffer);
+    buffer.clear();
+    buffer.resize(len, value);
+    buffer
+}
+
+/// The buffer, empty, with room for `capacity`.
+fn emptied<T>(buffer: &mut Vec<T>, capacity: usize) -> Vec<T> {
+    let mut buffer = std::mem::take(buffer);
+    buffer.clear();
+    buffer.reserve(capacity);
+    buffer
+}
+
 /// A code object in the making.
 pub(crate) struct Stitcher<'m> {
     library: &'m Library,
@@ -96,7 +142,9 @@ pub(crate) struct Stitcher<'m> {
     pool_of: Vec<u32>,
     exits: Vec<bool>,
     /// Exits that are used.
-    stubs: usize,
+    stubs_len: usize,
+    /// By exit, where its stub lies; while text is put together.
+    stubs: Vec<u32>,
     thunks: [bool; THUNKS],
     /// What was emitted, if someone wants to know.
     pub trace: Option<Vec<Emitted>>,
@@ -104,22 +152,24 @@ pub(crate) struct Stitcher<'m> {
 
 impl<'m> Stitcher<'m> {
     /// An empty code object: it begins with the way out, so that no region lies at offset 0.
-    pub(crate) fn new(library: &'m Library, module: &'m Module) -> Self {
-        let mut hot = Vec::with_capacity(64 + module.insts.len() * 48 + module.regions.len() * 64);
+    pub(crate) fn new(library: &'m Library, module: &'m Module, scratch: &mut Scratch) -> Self {
+        let (insts, regions) = (module.insts.len(), module.regions.len());
+        let mut hot = emptied(&mut scratch.text, 64 + insts * 48 + regions * 64);
         hot.extend(thunk::LEAVE);
         Self {
             library,
             module,
             hot,
-            cold: Vec::with_capacity(module.insts.len() * 4),
-            fixups: Vec::with_capacity(module.insts.len() / 2 + module.regions.len() * 3),
+            cold: emptied(&mut scratch.cold, insts * 4),
+            fixups: emptied(&mut scratch.fixups, insts / 2 + regions * 3),
             values: [0; FIELDS],
             symbols: Symbols { exit: None, taken: None, helper: 0, pool_a: 0, pool_b: 0 },
-            regions: Vec::with_capacity(module.regions.len()),
-            pool: Vec::new(),
-            pool_of: vec![NONE; 2 * module.exits.pool.len()],
-            exits: vec![false; module.exits.exits.len()],
-            stubs: 0,
+            regions: emptied(&mut scratch.regions, regions),
+            pool: emptied(&mut scratch.pool, 0),
+            pool_of: filled(&mut scratch.pool_of, 2 * module.exits.pool.len(), NONE),
+            exits: filled(&mut scratch.exits, module.exits.exits.len(), false),
+            stubs_len: 0,
+            stubs: filled(&mut scratch.stubs, module.exits.exits.len(), 0),
             thunks: [false; THUNKS],
             trace: None,
         }
@@ -128,7 +178,7 @@ impl<'m> Stitcher<'m> {
     /// Refuses more text than `max` bytes, exits and constants included.
     pub(crate) fn check_len(&self, max: usize) -> Result<(), CompileError> {
         let constants = Word::BYTES * self.pool.len();
-        let is = self.hot.len() + self.cold.len() + constants + STUB_BYTES * self.stubs;
+        let is = self.hot.len() + self.cold.len() + constants + STUB_BYTES * self.stubs_len;
         if is > CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
@@ -146,17 +196,18 @@ impl<'m> Stitcher<'m> {
     pub(crate) fn emit(&mut self, key: Key) -> Result<(), CompileError> {
         let variant = self.library.variant(key, &self.values).ok_or(CompileError::NoStencil)?;
         let hot = self.library.part(variant, 0);
-        let cold = self.library.part(variant, 1);
         let at = self.hot.len();
         let bases = [at as u32, self.cold.len() as u32];
         copy(&mut self.hot, hot, &self.values);
         self.refer(hot, bases, false)?;
-        if !cold.bytes.is_empty() {
+        if variant.has_cold() {
+            let cold = self.library.part(variant, 1);
             copy(&mut self.cold, cold, &self.values);
             self.refer(cold, bases, true)?;
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(Emitted { key, at, hot: hot.bytes.len(), cold: cold.bytes.len() });
+            let cold = self.cold.len() - bases[1] as usize;
+            trace.push(Emitted { key, at, hot: hot.bytes.len(), cold });
         }
         Ok(())
     }
@@ -214,7 +265,7 @@ impl<'m> Stitcher<'m> {
             Target::Exit(ExitId(exit)) => {
                 let used = self.exits.get_mut(exit as usize);
                 let used = used.ok_or(CompileError::Malformed("no such exit"))?;
-                self.stubs += !*used as usize;
+                self.stubs_len += !*used as usize;
                 *used = true;
                 Ok(Dest::Exit(exit))
             }
@@ -276,12 +327,15 @@ impl<'m> Stitcher<'m> {
     }
 
     /// Puts the parts behind each other and fills in the offsets. Returns the text and the length of
-    /// its code.
-    pub(crate) fn finish(mut self) -> Result<(Vec<u8>, usize), CompileError> {
+    /// its code; the other buffers go back.
+    pub(crate) fn finish(
+        mut self,
+        scratch: &mut Scratch,
+    ) -> Result<(Vec<u8>, usize), CompileError> {
         let mut text = std::mem::take(&mut self.hot);
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
-        let stubs = self.exit_stubs(&mut text);
+        self.exit_stubs(&mut text);
         let mut thunks = [0; THUNKS];
         for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
@@ -304,7 +358,7 @@ impl<'m> Stitcher<'m> {
             let at = fixup.at + if fixup.cold { cold_start } else { 0 };
             let to = match fixup.to {
                 Dest::Region(region) => self.regions[region as usize],
-                Dest::Exit(exit) => stubs[exit as usize],
+                Dest::Exit(exit) => self.stubs[exit as usize],
                 Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
                 Dest::Thunk(number) => thunks[number as usize],
                 Dest::Hot(offset) => offset,
@@ -313,30 +367,41 @@ impl<'m> Stitcher<'m> {
             let offset = to.wrapping_sub(at + 4);
             text[at as usize..at as usize + 4].copy_from_slice(&offset.to_le_bytes());
         }
+        *scratch = Scratch {
+            text: Vec::new(),
+            cold: kept(self.cold),
+            fixups: kept(self.fixups),
+            regions: kept(self.regions),
+            pool: kept(self.pool),
+            pool_of: kept(self.pool_of),
+            exits: kept(self.exits),
+            stubs: kept(self.stubs),
+        };
         Ok((text, code_len))
     }
 
-    /// Appends the stubs of the exits that are used; returns their offsets by exit. A stub is
+    /// Appends the stubs of the exits that are used, and notes where they lie. A stub is
     /// `mov al, low; jmp end`, and the end of its group adds the group's lowest exit.
-    fn exit_stubs(&self, text: &mut Vec<u8>) -> Vec<u32> {
-        let mut stubs = vec![0; self.exits.len()];
-        let used: Vec<u32> =
-            (0..self.exits.len() as u32).filter(|&exit| self.exits[exit as usize]).collect();
-        let mut rest = &used[..];
-        while let Some(&base) = rest.first() {
-            let near = rest.iter().take(STUBS_OF_GROUP).take_while(|&&exit| exit - base < 256);
-            let (group, others) = rest.split_at(near.count());
-            rest = others;
-            for (i, &exit) in group.iter().enumerate() {
-                stubs[exit as usize] = text.len() as u32;
-                let behind = 4 * (group.len() - i - 1);
+    fn exit_stubs(&mut self, text: &mut Vec<u8>) {
+        let (exits, stubs) = (&self.exits, &mut self.stubs);
+        let mut used = (0..exits.len()).filter(|&exit| exits[exit]).peekable();
+        while let Some(&base) = used.peek() {
+            let mut group = [0; STUBS_OF_GROUP];
+            let mut len = 0;
+            while len < STUBS_OF_GROUP
+                && let Some(exit) = used.next_if(|exit| exit - base < 256)
+            {
+                group[len] = exit;
+                len += 1;
+            }
+            for (i, &exit) in group[..len].iter().enumerate() {
+                stubs[exit] = text.len() as u32;
+                let behind = (4 * (len - i - 1)).saturating_sub(2);
                 text.extend([0xb0, (exit - base) as u8, 0xeb, behind as u8]);
             }
             // The last stub falls through: its jump goes nowhere.
             text.truncate(text.len() - 2);
-            for &exit in &group[..group.len() - 1] {
-                text[stubs[exit as usize] as usize + 3] -= 2;
-            }
+            let base = base as u32;
             // movzx eax, al; add eax, base; jmp leave
             text.extend([0x0f, 0xb6, 0xc0, 0x05]);
             text.extend(base.to_le_bytes());
@@ -344,7 +409,6 @@ impl<'m> Stitcher<'m> {
             let leave = -(text.len() as i32 + 4);
             text.extend(leave.to_le_bytes());
         }
-        stubs
     }
 }
 

@@ -16,7 +16,7 @@ impl Builder<'_> {
                 self.stack.pin(slot.0);
             }
         }
-        let mut ready = core::mem::take(&mut self.scratch);
+        let mut ready = core::mem::take(self.positions);
         ready.clear();
         // Those that nobody reads come last in the list of their readers, so go from the top down.
         ready.extend(self.stack.dirty());
@@ -39,7 +39,7 @@ impl Builder<'_> {
                 self.evacuate(ready[0], &ready, pins)?;
             }
         }
-        self.scratch = ready;
+        *self.positions = ready;
         self.stack.all_home();
         for pin in pins.iter() {
             if let Operand::Slot(slot) = pin {

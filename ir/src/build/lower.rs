@@ -16,13 +16,14 @@ use kiln_abi::{ExitKind, Helper, Pc, Slot, Word};
 const OFFSET_MAX: u64 = (1 << 31) - 64;
 
 impl Builder<'_> {
-    /// Lowers the instruction at `self.pc`; gives the pc behind it too.
-    pub(super) fn lower(&mut self, opcode: u8) -> Result<(Lowered, Pc), OutOfStack> {
+    /// Lowers the instruction at `self.pc`; gives the pc behind it too. Only the last of a block can
+    /// end it: the scan ends blocks so.
+    pub(super) fn lower(&mut self, opcode: u8, last: bool) -> Result<(Lowered, Pc), OutOfStack> {
         let pc = self.pc.0 as usize;
         let next = Pc((pc + 1 + immediate_len(opcode)) as u32);
-        let lowered = match ending(self.code, pc, self.config) {
-            Some(_) => self.lower_ending(opcode)?,
-            None => self.lower_body(opcode, next)?,
+        let lowered = match last && ending(self.code, pc, self.config).is_some() {
+            true => self.lower_ending(opcode)?,
+            false => self.lower_body(opcode, next)?,
         };
         Ok((lowered, next))
     }
@@ -90,6 +91,12 @@ impl Builder<'_> {
     fn push_immediate(&mut self, next: Pc) -> Result<(), OutOfStack> {
         let start = self.pc.0 as usize + 1;
         let len = next.0 as usize - start;
+        if len <= 8
+            && let Some(present) = self.code.get(start..start + len)
+        {
+            let value = present.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
+            return self.push_constant(Word::from_u64(value));
+        }
         let present = &self.code[start.min(self.code.len())..self.code.len().min(start + len)];
         // A truncated PUSH is padded with zeros on the right.
         let mut bytes = [0; 32];

@@ -14,7 +14,7 @@ use crate::{
     config::{Bounds, BuildError, Config, Limits},
     module::{Module, Region, Target, Terminator},
 };
-use kiln_abi::{Exit, ExitId, ExitKind, Fixup, Pc, Slot, Source, Word};
+use kiln_abi::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source, Word};
 use stack::{OutOfStack, SymbolicStack, Value};
 
 /// Words of a block that may be away from their own slots, which bounds the fixups of an exit.
@@ -34,17 +34,77 @@ pub fn build<'b>(
     bounds: impl Into<Bounds<'b>>,
     select: &dyn Fn(Pc) -> bool,
 ) -> Result<Module, BuildError> {
-    let bounds = bounds.into();
-    let mut builder = Builder::new(code, blocks, config);
-    let selected = || blocks.blocks.iter().filter(|block| select(block.start));
-    builder.reserve(selected());
-    for block in selected() {
-        builder.block(block);
-        builder.check(bounds.limits)?;
-        bounds.check()?;
+    Scratch::default().build(code, blocks, config, bounds, select)
+}
+
+/// What builds leave behind for the next one: warm buffers. One that a build panicked with is to be
+/// dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    stack: SymbolicStack,
+    /// Direct-mapped cache of pool entries, by a hash of the word. What it holds of another module is
+    /// seen by the word that lies there.
+    constants: Box<[u32; 256]>,
+    positions: Vec<i16>,
+    /// Empty; its buffers are those of a module that was given back.
+    module: Module,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            stack: SymbolicStack::new(),
+            constants: Box::new([0; 256]),
+            positions: Vec::new(),
+            module: Module::default(),
+        }
     }
-    builder.resolve();
-    Ok(builder.module)
+}
+
+impl Scratch {
+    /// Bytes of a module's buffers that are kept at most, each by itself.
+    const KEPT_MAX: usize = 256 << 10;
+
+    /// As [`build`].
+    ///
+    /// # Errors
+    /// As [`build`].
+    pub fn build<'b>(
+        &mut self,
+        code: &[u8],
+        blocks: &Blocks,
+        config: &Config,
+        bounds: impl Into<Bounds<'b>>,
+        select: &dyn Fn(Pc) -> bool,
+    ) -> Result<Module, BuildError> {
+        let bounds = bounds.into();
+        let mut builder = Builder::new(code, blocks, config, self);
+        let selected = || blocks.blocks.iter().filter(|block| select(block.start));
+        builder.reserve(selected());
+        for block in selected() {
+            builder.block(block);
+            builder.check(bounds.limits)?;
+            bounds.check()?;
+        }
+        builder.resolve();
+        Ok(builder.module)
+    }
+
+    /// Takes back the buffers of a module that is not needed any more.
+    pub fn recycle(&mut self, module: Module) {
+        fn kept<T>(mut buffer: Vec<T>) -> Vec<T> {
+            buffer.clear();
+            let fits = buffer.capacity() * size_of::<T>() <= Scratch::KEPT_MAX;
+            if fits { buffer } else { Vec::new() }
+        }
+        let ExitTable { exits, fixups, pool } = module.exits;
+        self.module = Module {
+            code_len: 0,
+            regions: kept(module.regions),
+            insts: kept(module.insts),
+            exits: ExitTable { exits: kept(exits), fixups: kept(fixups), pool: kept(pool) },
+        };
+    }
 }
 
 struct Builder<'a> {
@@ -52,10 +112,9 @@ struct Builder<'a> {
     blocks: &'a Blocks,
     config: &'a Config,
     module: Module,
-    stack: SymbolicStack,
-    /// Direct-mapped cache of pool entries, by a hash of the word.
-    constants: Box<[u32; 256]>,
-    scratch: Vec<i16>,
+    stack: &'a mut SymbolicStack,
+    constants: &'a mut [u32; 256],
+    positions: &'a mut Vec<i16>,
     /// The instruction being lowered.
     pc: Pc,
     /// Static gas of the block before the instruction being lowered.
@@ -79,17 +138,23 @@ enum Lowered {
 }
 
 impl<'a> Builder<'a> {
-    fn new(code: &'a [u8], blocks: &'a Blocks, config: &'a Config) -> Self {
-        let mut module = Module { code_len: code.len() as u32, ..Module::default() };
+    fn new(
+        code: &'a [u8],
+        blocks: &'a Blocks,
+        config: &'a Config,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let mut module = core::mem::take(&mut scratch.module);
+        module.code_len = code.len() as u32;
         module.exits.pool.push(Word::ZERO);
         Self {
             code,
             blocks,
             config,
             module,
-            stack: SymbolicStack::new(),
-            constants: Box::new([0; 256]),
-            scratch: Vec::new(),
+            stack: &mut scratch.stack,
+            constants: &mut scratch.constants,
+            positions: &mut scratch.positions,
             pc: Pc(0),
             gas_before: 0,
             gas_own: 0,
@@ -168,7 +233,7 @@ impl<'a> Builder<'a> {
             if self.stack.dirty_bound() > DIRTY_MAX && self.stack.dirty().len() > DIRTY_MAX {
                 self.flush(&mut [])?;
             }
-            let next = match self.lower(opcode)? {
+            let next = match self.lower(opcode, index + 1 == block.instructions)? {
                 (Lowered::Ends(Terminator::Exit(exit)), _) if self.interprets(exit) => {
                     // The instruction itself is the interpreter's.
                     return Ok((index != 0).then_some((Terminator::Exit(exit), index)));
@@ -228,7 +293,7 @@ impl<'a> Builder<'a> {
         let id = self.plain_exit(kind, self.pc, self.gas_before, self.gas_own);
         let from = self.module.exits.fixups.len();
         self.stack.dirty();
-        let stack = &self.stack;
+        let stack = &*self.stack;
         let fixups = &mut self.module.exits.fixups;
         fixups.extend(
             stack.listed().map(|position| Fixup {
@@ -249,7 +314,7 @@ impl<'a> Builder<'a> {
         let mixed = (word.0[0] ^ word.0[1].rotate_left(17) ^ word.0[2].rotate_left(31) ^ word.0[3])
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let cached = &mut self.constants[(mixed >> 56) as usize];
-        if pool[*cached as usize] != word {
+        if pool.get(*cached as usize) != Some(&word) {
             *cached = pool.len() as u32;
             pool.push(word);
         }
@@ -258,22 +323,18 @@ impl<'a> Builder<'a> {
 
     /// Turns targets, so far pcs, into regions or ways out.
     fn resolve(&mut self) {
-        let mut region_at = vec![u32::MAX; self.code.len() + 1];
-        for (index, region) in self.module.regions.iter().enumerate() {
-            region_at[region.pc.0 as usize] = index as u32;
-        }
         for index in 0..self.module.regions.len() {
             let height = self.module.regions[index].height;
             let mut terminator = self.module.regions[index].terminator;
             let mut resolve = |target: &mut Target| {
                 let Target::Region(pc) = *target else { return };
-                *target = match region_at.get(pc as usize) {
-                    Some(&region) if region as usize <= index => {
+                *target = match region_at(&self.module.regions, index, Pc(pc)) {
+                    Some(region) if region > index => Target::Region(region as u32),
+                    Some(region) => {
                         let exit = resume_exit(&mut self.module, Pc(pc), height);
-                        Target::Back { region, exit }
+                        Target::Back { region: region as u32, exit }
                     }
-                    Some(&region) if region != u32::MAX => Target::Region(region),
-                    _ => Target::Exit(resume_exit(&mut self.module, Pc(pc), height)),
+                    None => Target::Exit(resume_exit(&mut self.module, Pc(pc), height)),
                 };
             };
             match &mut terminator {
@@ -286,6 +347,14 @@ impl<'a> Builder<'a> {
             }
             self.module.regions[index].terminator = terminator;
         }
+    }
+}
+
+/// The region at `pc`, which is often the one behind the region `from`.
+fn region_at(regions: &[Region], from: usize, pc: Pc) -> Option<usize> {
+    match regions.get(from + 1) {
+        Some(next) if next.pc == pc => Some(from + 1),
+        _ => regions.binary_search_by_key(&pc, |region| region.pc).ok(),
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct SymbolicStack {
     /// Positions that may be dirty; `listed` says which are in here.
     dirty: Vec<i16>,
     listed: Box<[bool]>,
+    /// What [`Self::all_home`] notes: positions, and the bits of the words they get.
+    moved: Vec<(i16, u16)>,
     lo: i16,
     hi: i16,
     height: i16,
@@ -58,6 +60,7 @@ impl SymbolicStack {
             bits: vec![256; size].into(),
             dirty: Vec::new(),
             listed: vec![false; size].into(),
+            moved: Vec::new(),
             lo: 0,
             hi: 0,
             height: 0,
@@ -254,19 +257,17 @@ impl SymbolicStack {
 
     /// Notes that all positions were brought home, at once.
     pub(super) fn all_home(&mut self) {
-        let dirty = core::mem::take(&mut self.dirty);
-        let live = |position: &&i16| **position < self.height;
-        let bits: Vec<(i16, u16)> = dirty
-            .iter()
-            .filter(live)
-            .filter_map(|&position| match self.get(position) {
-                Value::Slot(slot) => Some((position, self.bits[at(slot)])),
-                Value::Const { .. } => None,
-            })
-            .collect();
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut dirty = core::mem::take(&mut self.dirty);
+        let mut moved = core::mem::take(&mut self.moved);
         for &position in &dirty {
             self.listed[at(position)] = false;
             if position < self.height {
+                if let Value::Slot(slot) = self.get(position) {
+                    moved.push((position, self.bits[at(slot)]));
+                }
                 self.release(position);
             }
         }
@@ -279,11 +280,11 @@ impl SymbolicStack {
                 }
             };
         }
-        for (position, bound) in bits {
+        for (position, bound) in moved.drain(..) {
             self.bits[at(position)] = bound;
         }
-        self.dirty = dirty;
-        self.dirty.clear();
+        dirty.clear();
+        (self.dirty, self.moved) = (dirty, moved);
     }
 
     /// Pushes a word that an instruction of the table left in its own slot.

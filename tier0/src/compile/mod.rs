@@ -11,7 +11,7 @@ use crate::{
     CompileError, Library,
     key::{Binary, Environment, Key, Kind, Shift, Use},
     operand::Field,
-    stitch::{Emitted, Stitcher},
+    stitch::{Emitted, Scratch, Stitcher},
 };
 use kiln_abi::{CodeObject, EntryTable, HelperShape, Slot, Word};
 use kiln_ir::{Bounds, ConstId, Inst, Limits, Module, Op, Operand, Region, Target, Terminator};
@@ -30,9 +30,24 @@ pub fn compile<'b>(
     module: &Module,
     bounds: impl Into<Bounds<'b>>,
 ) -> Result<CodeObject, CompileError> {
-    let mut compiler = Compiler::new(library, module)?;
-    compiler.run(bounds.into())?;
-    compiler.finish()
+    Scratch::default().compile(library, module, bounds)
+}
+
+impl Scratch {
+    /// As [`compile`].
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn compile<'b>(
+        &mut self,
+        library: &Library,
+        module: &Module,
+        bounds: impl Into<Bounds<'b>>,
+    ) -> Result<CodeObject, CompileError> {
+        let mut compiler = Compiler::new(library, module, self)?;
+        compiler.run(bounds.into())?;
+        compiler.finish(self)
+    }
 }
 
 /// What was emitted for an instruction, or for a part of a region without instruction.
@@ -54,12 +69,13 @@ pub(crate) fn trace(
     library: &Library,
     module: &Module,
 ) -> Result<(CodeObject, Vec<Traced>), CompileError> {
-    let mut compiler = Compiler::new(library, module)?;
+    let mut scratch = Scratch::default();
+    let mut compiler = Compiler::new(library, module, &mut scratch)?;
     compiler.traced = Some(Vec::new());
     compiler.code.trace = Some(Vec::new());
     compiler.run((&Limits::NONE).into())?;
     let traced = compiler.traced.take().unwrap_or_default();
-    Ok((compiler.finish()?, traced))
+    Ok((compiler.finish(&mut scratch)?, traced))
 }
 
 /// What kind of constant a word is.
@@ -98,22 +114,26 @@ struct Compiler<'m> {
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
 
 impl<'m> Compiler<'m> {
-    fn new(library: &'m Library, module: &'m Module) -> Result<Self, CompileError> {
+    fn new(
+        library: &'m Library,
+        module: &'m Module,
+        scratch: &mut Scratch,
+    ) -> Result<Self, CompileError> {
         if module.code_len as usize > EntryTable::CODE_LEN_MAX {
             return Err(CompileError::TooLarge);
         }
         Ok(Self {
             module,
-            code: Stitcher::new(library, module),
+            code: Stitcher::new(library, module, scratch),
             entries: EntryTable::new(module.code_len as usize, module.regions.len()),
             moved: 0,
             traced: None,
         })
     }
 
-    fn finish(mut self) -> Result<CodeObject, CompileError> {
+    fn finish(mut self, scratch: &mut Scratch) -> Result<CodeObject, CompileError> {
         self.entries.shrink();
-        let (text, code_len) = self.code.finish()?;
+        let (text, code_len) = self.code.finish(scratch)?;
         Ok(CodeObject {
             text,
             code_len,
