@@ -1,10 +1,10 @@
 //! Stencils written by hand, because they live from the processor's flags.
 //!
-//! **Owns** carry chains over four limbs, comparisons, the check at a block's start, and the poll at a
-//! back-edge. Cranelift
+//! **Owns** carry chains over four limbs, comparisons, the check at a block's start, the poll at a
+//! back-edge, and the computed jump. Cranelift
 //! has carry chains only inside one 128-bit operation and keeps all limbs of a comparison in
 //! registers: it makes 73 bytes of an addition (here 48, or 32 in place), 75 of an addition of a
-//! small constant (48, or 20), 54 of a full check (44), and of a comparison of two slots code that
+//! small constant (48, or 20), 54 of a full check (44), 89 of a computed jump (70), and of a comparison of two slots code that
 //! runs out of registers. **Callers guarantee** nothing. **Never** skips the verifier: what is made
 //! here has the shape of a function from Cranelift and goes through the same proof.
 
@@ -73,6 +73,10 @@ pub(crate) fn author(key: Key, magic: &Magic) -> Option<Authored> {
     match key {
         Key::Check { need, grow, gas } => asm.check(need, grow, gas),
         Key::Poll => asm.poll(),
+        Key::JumpDynamic => {
+            asm.jump_dynamic();
+            return Some(asm.finish(true));
+        }
         Key::Not { in_place: true } => asm.not_in_place(),
         Key::Binary(Binary::Add, kind, false) => asm.chain(Alu::Add, Alu::Adc, kind),
         Key::Binary(Binary::Sub, kind, false) => asm.chain(Alu::Sub, Alu::Sbb, kind),
@@ -100,13 +104,16 @@ pub(crate) fn author(key: Key, magic: &Magic) -> Option<Authored> {
         }
         _ => return None,
     }
-    Some(asm.finish())
+    Some(asm.finish(false))
 }
 
 impl Assembler<'_> {
-    /// The jump to the next stencil, then the cold jumps out.
-    fn finish(mut self) -> Authored {
-        self.tail(Symbol::Next);
+    /// The jump to the next stencil, or to the address in rax; then the cold jumps out.
+    fn finish(mut self, to_rax: bool) -> Authored {
+        match to_rax {
+            true => self.bytes.extend([0x48, 0x89, 0xec, 0x5d, 0xff, 0xe0]),
+            false => self.tail(Symbol::Next),
+        }
         for (at, symbol) in std::mem::take(&mut self.leaves) {
             let offset = (self.bytes.len() - at - 4) as i32;
             self.bytes[at..at + 4].copy_from_slice(&offset.to_le_bytes());
@@ -328,6 +335,27 @@ impl Assembler<'_> {
         let poll = context_offset!(poll) as u8;
         self.bytes.extend([0x83, 0x40 | (Alu::Sub as u8) << 3 | CX.0, poll, 1]);
         self.leave_if(BELOW, Symbol::Exit);
+    }
+
+    /// Leaves rax the address of the compiled JUMPDEST at the pc in a slot; leaves if there is none.
+    fn jump_dynamic(&mut self) {
+        let a = self.field(Field::A);
+        self.load(RAX, SP, a + 8);
+        self.op_load(Alu::Or, RAX, SP, a + 16);
+        self.op_load(Alu::Or, RAX, SP, a + 24);
+        self.leave_if(NOT_EQUAL, Symbol::Exit);
+        self.load(RAX, SP, a);
+        self.op_load(Alu::Cmp, RAX, CX, context_offset!(entries_len));
+        self.leave_if(NOT_BELOW, Symbol::Exit);
+        // From here on `kiln_abi::EntryTable`. mov ecx, eax; shr ecx, 5
+        self.bytes.extend([0x89, 0xc1, 0xc1, 0xe9, 5]);
+        self.load(RDX, CX, context_offset!(entries));
+        // movzx ecx, word [rdx + 2 * rcx]; shl ecx, 5; and eax, 31; add ecx, eax
+        self.bytes.extend([0x0f, 0xb7, 0x0c, 0x4a, 0xc1, 0xe1, 5, 0x83, 0xe0, 31, 0x01, 0xc1]);
+        // mov eax, [rdx + 4 * rcx]; shr eax, 1: whether it is a JUMPDEST goes to the carry flag.
+        self.bytes.extend([0x8b, 0x04, 0x8a, 0xd1, 0xe8]);
+        self.leave_if(NOT_BELOW, Symbol::Exit);
+        self.op_load(Alu::Add, RAX, CX, context_offset!(code_base));
     }
 
     /// Leaves if the stack does not hold enough words, has no room, or the gas does not suffice;

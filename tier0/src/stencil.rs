@@ -171,9 +171,7 @@ impl<'i> Author<'i> {
         let params = builder.block_params(entry).to_vec();
         let mut l = Lower { sp: params[0], cx: params[1], params, b: &mut builder, magic };
         lower::lower(&mut l, key);
-        if key != Key::JumpDynamic {
-            l.tail(Symbol::Next);
-        }
+        l.tail(Symbol::Next);
         builder.seal_all_blocks();
         builder.finalize(self.isa.frontend_config());
     }

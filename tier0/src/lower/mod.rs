@@ -77,9 +77,8 @@ pub(crate) fn lower(l: &mut Lower<'_, '_>, key: Key) {
         Key::ExitArgument => l.exit_argument(),
         Key::Call => l.call_thunk(),
         Key::Adjust => l.adjust(),
-        Key::JumpDynamic => l.jump_dynamic(),
         // Written by hand.
-        Key::Check { .. } | Key::Poll => {}
+        Key::Check { .. } | Key::Poll | Key::JumpDynamic => {}
     }
 }
 
@@ -221,15 +220,6 @@ impl Lower<'_, '_> {
         let function = self.function(symbol, CallConv::Tail, self.params.len());
         let params = self.params.clone();
         self.b.ins().return_call(function, &params);
-    }
-
-    /// Ends the block with a jump out of the stencil to an address.
-    pub(crate) fn tail_indirect(&mut self, address: Value) {
-        let mut signature = Signature::new(CallConv::Tail);
-        signature.params.resize(self.params.len(), AbiParam::new(I64));
-        let signature = self.b.import_signature(signature);
-        let params = self.params.clone();
-        self.b.ins().return_call_indirect(signature, address, &params);
     }
 
     /// Calls a thunk: all registers but those of the stack pointer and the context are lost, which
