@@ -2,7 +2,8 @@
 //! an engine that begins empty, many passes, and passes of an engine that has nothing left to compile.
 //!
 //! The two take turns block by block in one process, so that what slows the machine down for longer
-//! than a block cancels out of the quotients.
+//! than a block cancels out of the quotients. While it is plain revm's turn, the engine is paused: what
+//! compile threads do, they do in kiln's time.
 
 mod report;
 
@@ -20,8 +21,6 @@ use std::{
 
 /// How long what was asked of compile threads may take to be compiled.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
-/// An engine that compiled nothing for so long has nothing left to compile.
-const SETTLED: Duration = Duration::from_millis(20);
 
 /// A stream of blocks and the engines it is run through.
 #[derive(Debug)]
@@ -112,11 +111,11 @@ impl Stream<'_> {
         for (number, block) in self.blocks.iter().enumerate() {
             // Whoever goes second finds the caches warm; so they take turns.
             if (number + index).is_multiple_of(2) {
-                pass.plain.push(plain(block)?);
+                pass.plain.push(undisturbed(block, engine)?);
                 pass.tiered.push(tiered(block, engine)?);
             } else {
                 pass.tiered.push(tiered(block, engine)?);
-                pass.plain.push(plain(block)?);
+                pass.plain.push(undisturbed(block, engine)?);
             }
         }
         pass.stats = engine.stats() - before;
@@ -127,14 +126,16 @@ impl Stream<'_> {
 /// Waits until compile threads have nothing left to do.
 fn settle(engine: &Engine) {
     let start = Instant::now();
-    let (mut last, mut since) = (engine.stats().programs, start);
-    while since.elapsed() < SETTLED && start.elapsed() < SETTLE_MAX {
+    let idle = |stats: &Stats| stats.events_waiting + stats.jobs_waiting + stats.jobs_running == 0;
+    while !idle(&engine.stats()) && start.elapsed() < SETTLE_MAX {
         sleep(Duration::from_millis(1));
-        let programs = engine.stats().programs;
-        if programs != last {
-            (last, since) = (programs, Instant::now());
-        }
     }
+}
+
+/// Plain revm, while nothing is compiled.
+fn undisturbed(block: &Subject, engine: &Engine) -> Result<Duration, BenchError> {
+    let _pause = engine.pause();
+    plain(block)
 }
 
 fn plain(block: &Subject) -> Result<Duration, BenchError> {

@@ -74,7 +74,7 @@ impl Trial {
         let time: f64 = self.passes.iter().map(Pass::tiered_s).sum();
         let share = |ns: u64| ns as f64 / 1e9 / time * 100.0;
         let background = background_ns(&stats);
-        let here = stats.compile_cpu_ns.saturating_sub(background);
+        let here = stats.compile_cpu_ns.saturating_sub(stats.compile_thread_cpu_ns);
         format!(
             "compile threads {:.1}% of the time, compiling on the calling thread {:.1}%; {} programs, \
              {} instructions, {:.0} ns each, {} KiB of code in use, {} evictions; a pass: {:.2} million \
@@ -108,14 +108,14 @@ impl Trial {
     }
 }
 
-/// CPU time of compile threads.
-fn background_ns(_stats: &Stats) -> u64 {
-    0
+/// CPU time of the engine's own threads.
+fn background_ns(stats: &Stats) -> u64 {
+    stats.compile_thread_cpu_ns + stats.backend_thread_cpu_ns
 }
 
 /// Programs that were dropped to make room, or because nobody ran them.
 fn evictions(stats: &Stats) -> u64 {
-    stats.forced_evictions
+    stats.evicted_idle + stats.evicted_budget
 }
 
 /// In words: first passes of engines that began empty.

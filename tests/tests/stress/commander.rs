@@ -4,11 +4,11 @@ use crate::configs::Named;
 use crate::watchdog::Doing;
 use crate::{Arena, RUNS_MIN};
 use kiln_ir::OpcodeSet;
-use kiln_runtime::{Engine, Stats};
+use kiln_runtime::{Config, Engine, Stats};
 use kiln_tests::case::TARGET;
 use revm::bytecode::Bytecode;
 use revm::interpreter::instructions::gas_table_spec;
-use revm::primitives::keccak256;
+use revm::primitives::{B256, keccak256};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,11 +22,13 @@ pub(crate) struct Commander<'a> {
     configs: &'a [Named],
     doing: &'a Doing,
     random: fastrand::Rng,
+    /// What all engines did.
+    did: Stats,
 }
 
 impl<'a> Commander<'a> {
     pub(crate) fn new(arena: &'a Arena, configs: &'a [Named], doing: &'a Doing) -> Self {
-        Self { arena, configs, doing, random: fastrand::Rng::with_seed(99) }
+        Self { arena, configs, doing, random: fastrand::Rng::with_seed(99), did: Stats::default() }
     }
 
     /// Puts one engine after the other in place, until the time is up and each had its turn.
@@ -48,6 +50,9 @@ impl<'a> Commander<'a> {
             self.attend(named, &engine, before, Instant::now() + each.min(Duration::from_secs(20)));
             turn += 1;
         }
+        if !self.arena.done.load(Ordering::Relaxed) {
+            happened(&self.did);
+        }
     }
 
     /// Commands one engine until it ran programs for long enough, and looks at what is left then.
@@ -65,9 +70,10 @@ impl<'a> Commander<'a> {
         self.quiet(engine, before);
         let stats = engine.stats();
         assert!(stats.programs > 0 && stats.native_entries > 0, "{name}: {stats:?}");
+        self.did += stats;
     }
 
-    /// One command, mostly followed by a pause.
+    /// One command, or a moment without.
     fn act(&mut self, engine: &Engine, before: usize) {
         match self.random.u8(..100) {
             0..4 => {
@@ -76,7 +82,13 @@ impl<'a> Commander<'a> {
             }
             4..8 => self.quiet(engine, before),
             8..12 => self.record(engine),
-            12..40 => self.compile(engine),
+            12..20 => self.pause(engine),
+            20..24 => {
+                self.doing.says("sweeps", 0);
+                engine.sweep();
+            }
+            24..50 => self.compile(engine),
+            50..54 => self.prepare(engine),
             _ => self.wait(),
         }
     }
@@ -110,21 +122,93 @@ impl<'a> Commander<'a> {
         engine.compile_recorded();
     }
 
-    /// Compiles a code on this thread, which may be compiled, run or dropped elsewhere meanwhile.
+    /// Pauses for a moment, mostly twice.
+    fn pause(&mut self, engine: &Engine) {
+        self.doing.says("pauses", 0);
+        let outer = engine.pause();
+        let inner = self.random.bool().then(|| engine.pause());
+        assert!(engine.is_paused());
+        self.wait();
+        match self.random.bool() {
+            true => drop((inner, outer)),
+            false => drop((outer, inner)),
+        }
+    }
+
+    /// Compiles a code that may be compiled, run or dropped elsewhere meanwhile.
     fn compile(&mut self, engine: &Engine) {
         let index = self.arena.programs.pick(&mut self.random);
-        self.doing.says("compiles", index as u64);
+        let (code, hash, baked) = self.code(index);
+        // An error is an outcome like any other: no room, paused, cleared, or too late.
+        let program = match self.random.u8(..3) {
+            0 => {
+                self.doing.says("compiles", index as u64);
+                engine.compile(&code, hash, &baked).ok()
+            }
+            1 => {
+                self.doing.says("asks for a compilation", index as u64);
+                let _ = engine.compile_soon(&code, hash, &baked);
+                None
+            }
+            _ => {
+                self.doing.says("waits for a compilation", index as u64);
+                let timeout = Duration::from_micros(self.random.u64(..5000));
+                engine.compile_within(&code, hash, &baked, timeout).ok()
+            }
+        };
+        assert!(program.is_none_or(|program| program.bytecode() == &code));
+    }
+
+    /// Compiles some codes ahead of their use.
+    fn prepare(&mut self, engine: &Engine) {
+        self.doing.says("prepares", 0);
+        let count = self.random.usize(1..40);
+        let indices = (0..count).map(|_| self.arena.programs.pick(&mut self.random));
+        let indices: Vec<usize> = indices.collect();
+        let codes: Vec<_> = indices.into_iter().map(|index| self.code(index)).collect();
+        let baked = codes[0].2.clone();
+        let codes: Vec<_> = codes.into_iter().map(|(code, hash, _)| (code, hash)).collect();
+        let timeout = self.random.bool().then(|| Duration::from_micros(self.random.u64(..20_000)));
+        let prepared = engine.prepare(&codes, &baked, timeout);
+        let sum = prepared.compiled + prepared.pending + prepared.failed;
+        assert_eq!(sum, codes.len(), "{prepared:?}");
+    }
+
+    fn code(&self, index: usize) -> (Bytecode, B256, kiln_ir::Config) {
         let case = &self.arena.programs.all[index].case;
         let code = Bytecode::new_legacy(case.contracts[&TARGET].code.clone().into());
         let gas = gas_table_spec(case.spec);
         let baked = kiln_ir::Config { spec: case.spec, gas, replaced: OpcodeSet::EMPTY };
-        let hash = keccak256(code.original_byte_slice());
-        // An error is an outcome like any other: no room, or compiled elsewhere at the moment.
-        if let Ok(program) = engine.compile(&code, hash, &baked) {
-            assert_eq!(program.bytecode(), &code);
-        }
+        (code.clone(), keccak256(code.original_byte_slice()), baked)
     }
 }
 
-/// No queue is longer than it may be.
-fn bounded(_named: &Named, _stats: &Stats) {}
+/// No queue is longer than it may be: of the jobs, as many may be put off as wait, and each worker may
+/// have put one back.
+fn bounded(named: &Named, stats: &Stats) {
+    let Config { event_queue_len, job_queue_len, compile_threads, .. } = named.config;
+    let jobs = 2 * job_queue_len + compile_threads;
+    assert!(stats.events_waiting <= event_queue_len as u64, "{}: {stats:?}", named.name);
+    assert!(stats.jobs_waiting <= jobs as u64, "{}: {stats:?}", named.name);
+    assert!(stats.jobs_running <= compile_threads as u64, "{}: {stats:?}", named.name);
+}
+
+/// What the test is about did happen.
+fn happened(did: &Stats) {
+    let counts = [
+        did.events_accepted,
+        did.jobs_compiled,
+        did.jobs_dropped + did.events_dropped,
+        did.jobs_cancelled + did.jobs_stale,
+        did.swaps,
+        did.frames_dropped,
+        did.forced_evictions,
+        did.forced_exits,
+        did.sweeps,
+    ];
+    assert!(counts.iter().all(|&count| count > 0), "{did:?}");
+    // The evaluator's programs take no room.
+    let squeezed = did.code_bytes == 0 || did.evicted_budget > 0 && did.programs_refused > 0;
+    assert!(squeezed, "{did:?}");
+    assert_eq!((did.jobs_panicked, did.quarantined, did.workers_abandoned), (0, 0, 0), "{did:?}");
+}
