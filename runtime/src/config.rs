@@ -105,6 +105,7 @@ impl Config {
             warm_frames: 0,
             compile_threads: 0,
             code_bytes_max: 1 << 30,
+            cooldown_ms: 0,
             ..Self::default()
         }
     }

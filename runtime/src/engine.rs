@@ -196,6 +196,12 @@ impl Engine {
         Some(self.shared.hot_from?.seeded(seed))
     }
 
+    /// Whether there may be something to know about a code. Always true while recording.
+    #[inline]
+    pub(crate) fn knows(&self, hash: &B256) -> bool {
+        self.shared.known.has(hash) || self.is_recording()
+    }
+
     /// A frame begins without a program.
     #[cold]
     pub(crate) fn frame(&self, slot: &Arc<Slot>) {

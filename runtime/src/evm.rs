@@ -10,9 +10,10 @@
 mod hit;
 
 use crate::{
-    engine::Engine,
+    engine::{BakedId, Engine},
     force::{Forced, ForcedSafepoints},
-    frame::{self, Held, Ordinary, Tables},
+    frame::{self, Cold, Held, Ordinary, Tables},
+    heat::HotFrom,
     helpers::Interp,
     local::Local,
     watch::{Declared, Watch},
@@ -38,7 +39,7 @@ use revm::{
         Host, InterpreterAction, interpreter::EthInterpreter, interpreter_action::FrameInit,
         interpreter_types::Jumps,
     },
-    primitives::{Address, Bytes},
+    primitives::{Address, B256, Bytes},
     state::EvmState,
 };
 
@@ -114,6 +115,8 @@ enum Plan {
     Interpret,
     /// Interpret and mark the blocks of the code in this entry.
     Record(usize),
+    /// Interpret and count the blocks of a code that nobody knows.
+    Cold(B256, BakedId, HotFrom),
     /// Run the code in this entry, in its program or until it has one.
     Run(usize),
 }
@@ -199,6 +202,9 @@ impl<EVM: EthEvm> Tiered<EVM> {
             return Plan::Interpret;
         };
         local.counters.lookups.add(1);
+        if let Some(hot_from) = engine.hot_from().filter(|_| !engine.knows(&hash)) {
+            return Plan::Cold(hash, baked, hot_from);
+        }
         let index = local.resident.find(engine, bytecode, hash, baked);
         if engine.is_recording() { Plan::Record(index) } else { Plan::Run(index) }
     }
@@ -229,8 +235,22 @@ impl<EVM: EthEvm> Tiered<EVM> {
         };
         let interpreter = &mut frames.get().interpreter;
         let (engine, local) = self.member.local();
+        let plan = match plan {
+            Plan::Cold(hash, baked, hot_from) => {
+                let memo = &mut local.memo;
+                let (stats, replaced) = (&*local.counters, self.watch.replaced());
+                let cold = Cold { engine, hash, baked, hot_from, replaced, memo, stats };
+                if let Some(action) = frame::run_cold(interpreter, context, tables, cold) {
+                    return action;
+                }
+                Plan::Run(local.resident.find(engine, &interpreter.bytecode, hash, baked))
+            }
+            plan => plan,
+        };
         match plan {
-            Plan::Interpret => interpreter.run_plain(tables.instructions, tables.gas, context),
+            Plan::Interpret | Plan::Cold(..) => {
+                interpreter.run_plain(tables.instructions, tables.gas, context)
+            }
             Plan::Record(index) => {
                 let seen = local.resident.entry(index).slot().0.recorded();
                 frame::record(interpreter, context, tables, seen, &local.counters)

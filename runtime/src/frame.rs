@@ -18,10 +18,10 @@ pub(crate) use direct::enter_often;
 
 use crate::{
     canonical::{materialise, refresh, stack_is_usable},
-    engine::Engine,
+    engine::{BakedId, Engine},
     heat::{self, CodeTag, HotFrom},
     helpers::{FrameRun, Helpers, Interp},
-    interpret::{Counting, Stopped, Watching, interpret},
+    interpret::{Code, Counting, Stopped, Watching, interpret},
     keccak::Memo,
     program::Program,
     slot::{Pinned, Seen, Slot},
@@ -33,10 +33,10 @@ use kiln_abi::{
 use revm::{
     interpreter::{
         GasTable, Host, InstructionResult, InstructionTable, InterpreterAction,
-        interpreter::EthInterpreter,
+        interpreter::{EthInterpreter, ExtBytecode},
         interpreter_types::{Jumps, LoopControl},
     },
-    primitives::{Bytes, hints_util::cold_path},
+    primitives::{B256, Bytes, hints_util::cold_path},
 };
 use std::{panic::resume_unwind, sync::Arc};
 
@@ -289,11 +289,15 @@ impl Between<'_> {
         let Self { entries, leads, published, memo } = self;
         let counting = held.hot_from.map(|hot_from| {
             heat::set_hot_from(hot_from);
-            Counting { engine: held.engine, slot: held.slot, tag: held.tag, published }
+            let code = Code::Known { slot: held.slot, published };
+            Counting { engine: held.engine, code, tag: held.tag }
         });
         let between = entries.is_some();
-        let is_hot = |pc| counting.as_ref().is_some_and(|counting| counting.block(pc, between));
-        if leads && is_hot(interpreter.bytecode.pc()) {
+        let is_hot = |bytecode: &ExtBytecode| {
+            let counting = counting.as_ref();
+            counting.is_some_and(|counting| counting.block(bytecode, bytecode.pc(), between))
+        };
+        if leads && is_hot(&interpreter.bytecode) {
             return Stopped::Newer;
         }
         let opcode = interpreter.bytecode.opcode();
@@ -306,7 +310,8 @@ impl Between<'_> {
             return Stopped::Entry;
         }
         // An instruction that compiled code leaves to the interpreter may end its block.
-        if !leads && held.slot.baked.ends_block[opcode as usize] && is_hot(next) {
+        let ends_block = held.slot.baked.ends_block[opcode as usize];
+        if !leads && ends_block && is_hot(&interpreter.bytecode) {
             return Stopped::Newer;
         }
         let replaced = !held.slot.baked.config.replaced.is_empty();
@@ -341,6 +346,43 @@ fn without<H: Host, S: Safepoints>(
     ) {
         Stopped::Frame(halt) => Ok(end(interpreter, halt)),
         Stopped::Entry | Stopped::Newer => Err(Turn::Newer),
+    }
+}
+
+/// A frame of a code that nobody knows anything about.
+pub(crate) struct Cold<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) hash: B256,
+    pub(crate) baked: BakedId,
+    pub(crate) hot_from: HotFrom,
+    /// Whether the instruction table is not revm's own throughout.
+    pub(crate) replaced: bool,
+    pub(crate) memo: &'a mut Memo,
+    pub(crate) stats: &'a Counters,
+}
+
+/// Runs a cold frame. None if its code has a program by now.
+pub(crate) fn run_cold<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    cold: Cold<'_>,
+) -> Option<InterpreterAction> {
+    let Cold { engine, hash, baked, hot_from, replaced, memo, stats } = cold;
+    heat::set_hot_from(hot_from);
+    let counting =
+        Counting { engine, code: Code::Unknown { hash, baked }, tag: CodeTag::new(hash) };
+    let bytecode = &interpreter.bytecode;
+    if counting.block(bytecode, bytecode.pc(), false) {
+        return None;
+    }
+    let mut watching = Watching { entries: None, memo, counting: Some(counting), replaced };
+    let tables = (tables.instructions, tables.gas);
+    let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
+    stats.interpreted_instructions.add(steps);
+    match stopped {
+        Stopped::Frame(halt) => Some(end(interpreter, halt)),
+        Stopped::Entry | Stopped::Newer => None,
     }
 }
 

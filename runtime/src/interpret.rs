@@ -5,7 +5,7 @@
 //! code. **Never** gives another result than `run_plain`: all it adds are looks at pc and opcode.
 
 use crate::{
-    engine::Engine,
+    engine::{BakedId, Engine},
     heat::{self, CodeTag},
     helpers::Interp,
     keccak::{self, Memo},
@@ -13,12 +13,16 @@ use crate::{
 };
 use kiln_abi::EntryTable;
 use revm::{
-    bytecode::opcode::{JUMPDEST, JUMPI, KECCAK256},
+    bytecode::{
+        Bytecode,
+        opcode::{JUMPDEST, JUMPI, KECCAK256},
+    },
     interpreter::{
         GasTable, Host, Instruction, InstructionContext, InstructionExecResult, InstructionResult,
         InstructionTable, instruction_table, instructions::control, interpreter::EthInterpreter,
         interpreter_types::Jumps,
     },
+    primitives::B256,
 };
 use std::{marker::PhantomData, sync::Arc};
 
@@ -96,29 +100,47 @@ pub(crate) enum Stopped {
 /// Who is told of hot blocks.
 pub(crate) struct Counting<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) slot: &'a Arc<Slot>,
+    pub(crate) code: Code<'a>,
     pub(crate) tag: CodeTag,
-    /// Programs of the slot that were published when the frame's was loaded.
-    pub(crate) published: u32,
+}
+
+/// The code of an interpreted frame.
+pub(crate) enum Code<'a> {
+    Known {
+        slot: &'a Arc<Slot>,
+        /// Programs of the slot that were published when the frame's was loaded.
+        published: u32,
+    },
+    /// Nobody has asked for it yet.
+    Unknown { hash: B256, baked: BakedId },
 }
 
 impl Counting<'_> {
-    /// Counts the block that begins at `pc`, `between` compiled ones or not. Whether the slot has
+    /// Counts the block that begins at `pc`, `between` compiled ones or not. Whether the code has
     /// another program by now.
     #[inline]
-    pub(crate) fn block(&self, pc: usize, between: bool) -> bool {
+    pub(crate) fn block(&self, bytecode: &Bytecode, pc: usize, between: bool) -> bool {
         let hot = match between {
             true => heat::count_between(self.tag, pc),
             false => heat::count(|| (self.tag, pc)),
         };
-        hot && self.hot(pc)
+        hot && self.hot(bytecode, pc)
     }
 
     #[cold]
     #[inline(never)]
-    fn hot(&self, pc: usize) -> bool {
-        self.engine.hot_block(self.slot, pc);
-        self.slot.published() != self.published
+    fn hot(&self, bytecode: &Bytecode, pc: usize) -> bool {
+        match self.code {
+            Code::Known { slot, published } => {
+                self.engine.hot_block(slot, pc);
+                slot.published() != published
+            }
+            Code::Unknown { hash, baked } => {
+                let slot = self.engine.slot(bytecode, hash, baked);
+                self.engine.hot_block(&slot, pc);
+                slot.published() != 0
+            }
+        }
     }
 }
 
@@ -136,21 +158,22 @@ pub(crate) struct Watching<'w, 'c> {
 impl Watching<'_, '_> {
     /// Looks at a block's leader, in front of which the frame stands.
     #[inline]
-    fn leader(&self, pc: usize) -> Option<Stopped> {
+    fn leader(&self, bytecode: &Bytecode, pc: usize) -> Option<Stopped> {
         if self.entries.is_some_and(|entries| entries.get(pc).is_some()) {
             return Some(Stopped::Entry);
         }
         let between = self.entries.is_some();
-        let newer = self.counting.as_ref().is_some_and(|counting| counting.block(pc, between));
+        let counting = self.counting.as_ref();
+        let newer = counting.is_some_and(|counting| counting.block(bytecode, pc, between));
         newer.then_some(Stopped::Newer)
     }
 
     /// Where an instruction paused: without entries, because the block was counted and is hot.
     #[inline]
-    fn paused(&self, pc: usize) -> Option<Stopped> {
+    fn paused(&self, bytecode: &Bytecode, pc: usize) -> Option<Stopped> {
         match (self.entries, &self.counting) {
-            (None, Some(counting)) => counting.hot(pc).then_some(Stopped::Newer),
-            _ => self.leader(pc),
+            (None, Some(counting)) => counting.hot(bytecode, pc).then_some(Stopped::Newer),
+            _ => self.leader(bytecode, pc),
         }
     }
 }
@@ -192,7 +215,7 @@ fn paused<H: Host>(
     interpreter.bytecode.relative_jump(-1);
     match interpreter.bytecode.opcode() {
         JUMPDEST => {
-            if let Some(stopped) = watching.paused(next - 1) {
+            if let Some(stopped) = watching.paused(&interpreter.bytecode, next - 1) {
                 // Left in front of it.
                 interpreter.gas.erase_cost(gas[JUMPDEST as usize] as u64);
                 return Some(stopped);
@@ -202,7 +225,7 @@ fn paused<H: Host>(
         }
         JUMPI => {
             interpreter.bytecode.relative_jump(1);
-            watching.paused(next)
+            watching.paused(&interpreter.bytecode, next)
         }
         opcode => {
             debug_assert_eq!(opcode, KECCAK256, "only watched instructions pause");
@@ -230,7 +253,8 @@ fn compare<H: Host>(
             return (Stopped::Frame(halt), steps);
         }
         let leads = opcode == JUMPI || interpreter.bytecode.opcode() == JUMPDEST;
-        if leads && let Some(stopped) = watching.leader(interpreter.bytecode.pc()) {
+        let bytecode = &interpreter.bytecode;
+        if leads && let Some(stopped) = watching.leader(bytecode, bytecode.pc()) {
             return (stopped, steps);
         }
     }

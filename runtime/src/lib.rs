@@ -32,6 +32,7 @@ mod helpers;
 mod hooks;
 mod interpret;
 mod keccak;
+mod known;
 mod local;
 mod memory;
 mod observe;

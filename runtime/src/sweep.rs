@@ -69,6 +69,13 @@ impl Resident {
         (self.score as u128 * other_bytes).cmp(&(other.score as u128 * bytes))
     }
 
+    /// Whether it is worth less than half as much. What is nearly as good stays: to replace it costs a
+    /// compilation, and soon another one, because it will come again.
+    fn is_much_worse(&self, other: &Self) -> bool {
+        let twice = Self { score: self.score.saturating_mul(2), ..*self };
+        twice.cmp_worth(other) == Ordering::Less
+    }
+
     /// Compares by what goes first: what is worth less, and of equals what is idle for longer.
     fn cmp_eviction(&self, other: &Self) -> Ordering {
         self.cmp_worth(other).then(other.idle_ms.cmp(&self.idle_ms))
@@ -119,7 +126,7 @@ pub(crate) fn make_room(residents: &[Resident], new: &Resident, bytes_max: usize
     let mut gone = Vec::new();
     for index in order {
         let resident = &residents[index];
-        let worse = resident.cmp_worth(new) == Ordering::Less;
+        let worse = resident.is_much_worse(new);
         if !worse || fits(bytes, low_water(bytes_max)) {
             break;
         }

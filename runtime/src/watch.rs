@@ -65,6 +65,12 @@ impl Watch {
         }
     }
 
+    /// Whether an instruction was found not to be revm's own when the tables were last looked at.
+    #[inline]
+    pub(crate) fn replaced(&self) -> bool {
+        self.last.as_ref().is_none_or(|(config, _)| !config.replaced.is_empty())
+    }
+
     fn look<W: InterpreterTypes, H>(
         &mut self,
         engine: &Engine,

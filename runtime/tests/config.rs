@@ -253,6 +253,7 @@ fn eager_compiles_whole_contracts_on_the_calling_thread() {
         warm_frames: 0,
         compile_threads: 0,
         code_bytes_max: 1 << 30,
+        cooldown_ms: 0,
         ..Config::default()
     };
     assert_eq!(Config::eager(), eager);

@@ -126,6 +126,8 @@ impl Engine {
     /// their next safepoint, and its memory is free when the last has left.
     pub fn clear(&self) {
         self.back.clear();
+        // Before the slots: one that comes in between is known, or gone.
+        self.shared.known.clear();
         let mut codes = 0;
         for slots in self.shared.take_slots() {
             codes += slots.len();

@@ -10,6 +10,7 @@ use crate::{
     config::{Backend, Compile, Config},
     heat::HotFrom,
     hooks::{Hooks, Tier},
+    known::Known,
     local::Local,
     memory::{CodeBlock, CodeMemory},
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     observer: Observer,
     shards: [Shard; SHARDS],
     /// Every code that has a slot, by the hash it was found by.
+    pub(super) known: Known,
     baked: RwLock<Vec<Arc<Baked>>>,
     pub(super) policy: Policy,
     /// What the policy says, once.
@@ -123,6 +125,7 @@ impl Shared {
             memory,
             observer,
             shards: Default::default(),
+            known: Known::default(),
             baked: RwLock::default(),
             generation: AtomicU64::new(0),
             ledger: Mutex::default(),
@@ -140,6 +143,13 @@ impl Shared {
         // SAFETY: offset 0 of the library's trampoline is a function of this type; it is mapped
         // executable for as long as the engine lives.
         Some(unsafe { std::mem::transmute::<*mut u8, EnterFn>(native.trampoline.ptr().as_ptr()) })
+    }
+
+    /// Bytes of code memory that no program has.
+    #[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
+    pub(super) fn trampoline_bytes(&self) -> usize {
+        let native = self.native.as_ref();
+        native.map_or(0, |native| native.trampoline.len().next_multiple_of(64))
     }
 
     /// The counters, with the back end's.
@@ -230,12 +240,16 @@ impl Shared {
         if same_code(&found.0.bytecode, bytecode) {
             return found;
         }
-        // The database gave another code this one's hash. It gets a slot that nobody else finds.
-        (Arc::new(Slot::new(bytecode.clone(), self.baked(baked))), false)
+        // The database gave another code this one's hash. It gets a slot that nobody else finds, and
+        // that is retired: neither a clear nor a sweep would find its program.
+        let slot = Slot::new(bytecode.clone(), self.baked(baked));
+        slot.retire();
+        (Arc::new(slot), false)
     }
 
     fn slot_at(&self, key: Key, bytecode: &Bytecode) -> (Arc<Slot>, bool) {
         let shard = &self.shards[key.hash[0] as usize % SHARDS];
+        self.known.add(&key.hash);
         if let Some(slot) = read(shard).get(&key) {
             return (slot.clone(), false);
         }
