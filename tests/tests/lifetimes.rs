@@ -2,10 +2,12 @@
 
 use kiln_runtime::{Backend, Config, Engine};
 use kiln_tests::Case;
+use kiln_tests::case::TARGET;
 use kiln_tests::compare::differences;
 use kiln_tests::db::CaseDb;
 use kiln_tests::engine::{Engines, Kind, oracle, tiered};
 use kiln_tests::generate::seeded;
+use revm::primitives::{hardfork::SpecId, keccak256};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Programs are forgotten all the time while other threads run them, some of them suspended in a
@@ -86,4 +88,22 @@ fn off() {
     }
     assert_eq!(engine.stats().programs, 0);
     assert_eq!(engine.stats().native_entries, 0);
+}
+
+/// A database claims one code's hash for another as well: whatever becomes of the second, no code is left.
+#[test]
+fn cleared_memory_of_a_code_whose_hash_is_taken_is_free() {
+    let engines = Engines::new().expect("engines start");
+    let Some(engine) = engines.of(Kind::Tier0All) else { return };
+    let before = engine.code_bytes_used();
+    let honest = Case::of_code(SpecId::CANCUN, [0x60, 0x01, 0x50, 0x00]);
+    let mut other = Case::of_code(SpecId::CANCUN, [0x60, 0x02, 0x50, 0x00]);
+    other.target_mut().hash = Some(keccak256(&honest.contracts[&TARGET].code));
+    for case in [&other, &honest] {
+        let db = CaseDb::new(case);
+        let details = differences(&oracle(case, &db), &tiered(case, &db, engine));
+        assert!(details.is_empty(), "{}", details.join("\n"));
+    }
+    engine.clear();
+    assert_eq!(engine.code_bytes_used(), before);
 }
