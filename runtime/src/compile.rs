@@ -64,8 +64,8 @@ impl CompileError {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
             Self::Memory(MemoryError::Full { .. }) => Failure::NoRoom(text()),
-            Self::NotCode | Self::Disabled => Failure::Hopeless(text()),
-            // What is compiled differs from one time to the next.
+            // More of the same code is no smaller.
+            Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             _ => Failure::Failed(text()),
         }
     }

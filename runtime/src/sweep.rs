@@ -193,10 +193,10 @@ mod tests {
         let residents = [resident(400, 4, 0), resident(400, 40, 0)];
         let room = |bytes, score| make_room(&residents, &resident(bytes, score, 0), 800);
         assert_eq!(room(0, 0), Room::Without(vec![]));
-        assert_eq!(room(100, 2), Room::Without(vec![0]));
-        assert_eq!(room(100, 1), Room::Refused, "no better");
-        assert_eq!(room(500, 49), Room::Refused, "the second would have to go too");
-        assert_eq!(room(500, 51), Room::Without(vec![0, 1]));
+        assert_eq!(room(100, 3), Room::Without(vec![0]));
+        assert_eq!(room(100, 2), Room::Refused, "no more than twice as good");
+        assert_eq!(room(500, 100), Room::Refused, "the second would have to go too");
+        assert_eq!(room(500, 101), Room::Without(vec![0, 1]));
         assert_eq!(room(801, u32::MAX), Room::Refused);
     }
 

@@ -128,12 +128,7 @@ impl Engine {
         self.back.clear();
         // Before the slots: one that comes in between is known, or gone.
         self.shared.known.clear();
-        let mut codes = 0;
-        for slots in self.shared.take_slots() {
-            codes += slots.len();
-            // Caches may hold on to slots, which must not hold on to programs.
-            slots.values().for_each(|slot| slot.retire());
-        }
+        let codes = self.shared.retire_slots();
         self.shared.outdate();
         trace::cleared(codes);
     }

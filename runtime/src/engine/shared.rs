@@ -50,7 +50,7 @@ pub(crate) struct Key {
 pub(crate) struct BakedId(u32);
 
 /// Slots by key.
-pub(super) type Slots = HashMap<Key, Arc<Slot>>;
+type Slots = HashMap<Key, Arc<Slot>>;
 
 /// A part of the resident map. Padded: threads that look up different codes share no cache line.
 type Shard = CachePadded<RwLock<Slots>>;
@@ -283,9 +283,16 @@ impl Shared {
         gone.len()
     }
 
-    /// Takes out all slots.
-    pub(super) fn take_slots(&self) -> impl Iterator<Item = Slots> {
-        self.shards.iter().map(|shard| std::mem::take(&mut *write(shard)))
+    /// Forgets all slots, and takes their programs away: caches may hold on to slots, which must not
+    /// hold on to programs. Answers how many there were.
+    pub(super) fn retire_slots(&self) -> usize {
+        let mut codes = 0;
+        for shard in &self.shards {
+            let slots = std::mem::take(&mut *write(shard));
+            codes += slots.len();
+            slots.values().for_each(|slot| slot.retire());
+        }
+        codes
     }
 
     /// Compiles a slot, and tells of it.
