@@ -243,11 +243,13 @@ fn engines_say_what_they_decide() {
         .collect();
     let expected = [
         ("TRACE", "lookup miss"),
+        ("TRACE", "compiling"),
         ("DEBUG", "compiled"),
         ("DEBUG", "publishing"),
         ("DEBUG", "superseded"),
         ("INFO", "cleared"),
         ("TRACE", "lookup miss"),
+        ("TRACE", "compiling"),
         ("DEBUG", "not compiled"),
         // The same code is always over the limit.
         ("WARN", "quarantined"),

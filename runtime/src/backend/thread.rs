@@ -29,7 +29,7 @@ pub(super) fn serve<W: Work>(inner: &Arc<Inner<W>>) {
     inner.hire();
     let clock = &inner.control.clock;
     let interval_ms = inner.config.sweep_interval_ms as u64;
-    let (mut cpu_ns, mut quiet) = (thread_cpu_ns(), 0);
+    let (mut cpu_ns, mut quiet, mut dropped) = (thread_cpu_ns(), 0, 0);
     let mut sweep_ms = clock.now_ms() + interval_ms;
     while !inner.control.is_shut_down() {
         let drained = inner.drain();
@@ -39,6 +39,10 @@ pub(super) fn serve<W: Work>(inner: &Arc<Inner<W>>) {
         if wanted || clock.now_ms() >= sweep_ms {
             inner.sweep();
             sweep_ms = clock.now_ms() + interval_ms;
+        }
+        let dropped_before = std::mem::replace(&mut dropped, inner.counts.events_dropped.get());
+        if dropped > dropped_before {
+            trace::events_dropped(dropped - dropped_before);
         }
         let now_ns = thread_cpu_ns();
         inner.counts.backend_thread_cpu_ns.add(now_ns.saturating_sub(cpu_ns));

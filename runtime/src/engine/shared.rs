@@ -341,6 +341,7 @@ impl Shared {
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
         let task = Task { subject, seen, select: &select, cancelled: &|| job.is_cancelled() };
         let _span = trace::compile_span(&subject).entered();
+        trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
         let result = catch_unwind(AssertUnwindSafe(|| compiler.compile(&task, stats)));
         result.unwrap_or(Err(CompileError::Panicked)).map(Arc::new)

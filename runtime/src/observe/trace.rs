@@ -11,8 +11,6 @@
 //! `thread` (`calling` or `background`), `cause` and `reason` as text. Times end in `_ns`, sizes in
 //! `_bytes`.
 
-#![allow(dead_code, reason = "the back end takes them up one by one")]
-
 use super::Subject;
 use crate::{compile::CompileError, hooks::Tier, hooks::fork_name, program::Program};
 use revm::bytecode::Bytecode;
