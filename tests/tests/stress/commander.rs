@@ -13,8 +13,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long work that was begun before may take to let go of its code.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Looks, a tenth of a millisecond apart or more, until work that was begun before has let go of its
+/// code.
+const LOOKS_MAX: u32 = 300_000;
 
 /// Commands engines.
 pub(crate) struct Commander<'a> {
@@ -105,8 +106,9 @@ impl<'a> Commander<'a> {
         let _alone = self.arena.engine.write().unwrap_or_else(PoisonError::into_inner);
         self.doing.says("clears while all EVMs are idle", 0);
         engine.clear();
-        let start = Instant::now();
-        while engine.code_bytes_used() != before && start.elapsed() < IDLE_MAX {
+        let mut looks = 0;
+        while engine.code_bytes_used() != before && looks < LOOKS_MAX {
+            looks += 1;
             self.doing.says("waits for code to be freed", engine.code_bytes_used() as u64);
             std::thread::sleep(Duration::from_micros(100));
         }
