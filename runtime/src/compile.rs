@@ -115,6 +115,8 @@ pub(crate) struct Task<'a> {
     pub(crate) subject: Subject<'a>,
     /// Only the blocks that were seen; then the work is proportional to them. Else all.
     pub(crate) seen: Option<&'a Seen>,
+    /// How many blocks behind each of these, too.
+    pub(crate) follow: usize,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
@@ -173,7 +175,10 @@ impl Compiler<'_> {
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
                     let dests = JumpDests::from_bits(table.as_slice());
-                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?
+                    let mut blocks =
+                        Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?;
+                    blocks.follow(code, task.follow, baked, bounds)?;
+                    blocks
                 }
                 _ => Blocks::scan(code, baked, bounds)?,
             })

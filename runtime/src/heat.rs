@@ -10,11 +10,12 @@
 use revm::primitives::B256;
 use std::cell::Cell;
 
-/// Counts; a power of two. 16 KiB in all: a bigger table costs the interpreter more cache than it is
-/// worth.
-const COUNTS: usize = 1 << 12;
-/// Samples until all counts are halved.
-const HALVE_EVERY: u32 = 1 << 17;
+/// Counts of sampled blocks; a power of two. 64 KiB.
+const SAMPLES: usize = 1 << 14;
+/// Counts of blocks between compiled ones. 16 KiB: each execution touches it.
+const BETWEEN_COUNTS: usize = 1 << 12;
+/// Additions to a table until all of it is halved.
+const HALVE_EVERY: u32 = 1 << 18;
 /// One execution of so many is looked at, on average: touching the table for each one cost a twelfth
 /// of the interpreter's time.
 const SAMPLED: u32 = 8;
@@ -23,7 +24,7 @@ const SAMPLES_MIN: u32 = 3;
 
 /// A block between compiled ones is hot after so many times fewer executions: compiled code is left
 /// and entered again for it.
-const BETWEEN: u16 = 6;
+const BETWEEN: u16 = 32;
 
 /// One block's executions, and which block that is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,9 +35,9 @@ struct Count {
 
 /// Executions of blocks, by code and pc. Direct-mapped; who loses a place is who runs less often.
 #[derive(Debug)]
-struct Counts {
+struct Counts<const N: usize> {
     added: Cell<u32>,
-    counts: [Cell<Count>; COUNTS],
+    counts: [Cell<Count>; N],
 }
 
 /// The counts of a thread.
@@ -47,9 +48,9 @@ pub(crate) struct Heat {
     random: Cell<u32>,
     hot_from: Cell<HotFrom>,
     /// Blocks of frames without a program: samples.
-    cold: Counts,
+    cold: Counts<SAMPLES>,
     /// Blocks between compiled ones: each execution.
-    between: Counts,
+    between: Counts<BETWEEN_COUNTS>,
 }
 
 thread_local! {
@@ -164,9 +165,9 @@ impl Heat {
     }
 }
 
-impl Counts {
+impl<const N: usize> Counts<N> {
     const fn new() -> Self {
-        let counts = [const { Cell::new(Count { tag: 0, executions: 0 }) }; COUNTS];
+        let counts = [const { Cell::new(Count { tag: 0, executions: 0 }) }; N];
         Self { added: Cell::new(0), counts }
     }
 
@@ -180,7 +181,7 @@ impl Counts {
         // Fibonacci hashing: the high bits depend on all of the input.
         let mixed = (code.0 ^ pc as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = (mixed >> 32) as u16;
-        let place = &self.counts[(mixed >> 48) as usize % COUNTS];
+        let place = &self.counts[(mixed >> 48) as usize % N];
         let count = place.get();
         // A majority vote: who runs more often than all others of this place together stays.
         let (tag, executions, known) = if count.tag == tag {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn counts_saturate_and_fade() {
-        let counts = Counts::new();
+        let counts = Counts::<4096>::new();
         for _ in 0..=u16::MAX {
             counts.add(code(1), 7, 1);
         }
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn frequent_blocks_are_found_among_many() {
-        let counts = Counts::new();
+        let counts = Counts::<4096>::new();
         let mut random = 1u64;
         for round in 0..200_000usize {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -19,7 +19,7 @@ const BLOCK_COMPILE_NS: u64 = 1_500;
 
 /// What an execution in the interpreter loses between compiled blocks, against one in a frame without a
 /// program: compiled code is left and entered again for it.
-const MISS_WEIGHT: u64 = 3;
+const MISS_WEIGHT: u64 = 2;
 
 /// The options that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(hot(SEEN, 0, 5, 99), Action::Nothing);
         assert_eq!(hot(SEEN, 0, 5, 100), Action::Request);
         // What is there is compiled again with them.
-        assert_eq!(hot(SEEN, 5, 5, 66), Action::Nothing);
-        assert_eq!(hot(SEEN, 5, 5, 67), Action::Request);
+        assert_eq!(hot(SEEN, 5, 5, 99), Action::Nothing);
+        assert_eq!(hot(SEEN, 5, 5, 100), Action::Request);
         assert_eq!(hot(SEEN, 5, 0, 200), Action::Nothing, "it would be the same program");
     }
 

@@ -136,7 +136,9 @@ impl Slot {
     /// Notes that the interpreter came through a hot block that is not compiled, one that had run
     /// so many times when it was first noted. Relaxed: a heuristic.
     pub(crate) fn miss(&self, pc: usize, executions: u32) {
-        let fresh = self.recorded().mark(pc);
+        let seen = self.recorded();
+        let fresh = seen.mark(pc);
+        seen.sampled.store(true, Ordering::Relaxed);
         self.missed.fetch_add(if fresh { executions } else { 1 }, Ordering::Relaxed);
     }
 
@@ -227,6 +229,8 @@ impl Slot {
 pub(crate) struct Seen {
     marks: Box<[AtomicU64]>,
     baked: Arc<Baked>,
+    /// Whether marks were set by sampling, which sees JUMPDESTs best. Relaxed, as the others.
+    sampled: AtomicBool,
     /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
     fresh: AtomicU32,
 }
@@ -234,7 +238,7 @@ pub(crate) struct Seen {
 impl Seen {
     fn new(code_len: usize, baked: Arc<Baked>) -> Self {
         let marks = (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { marks, baked, fresh: AtomicU32::new(0) }
+        Self { marks, baked, sampled: AtomicBool::new(false), fresh: AtomicU32::new(0) }
     }
 
     /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
@@ -276,6 +280,11 @@ impl Seen {
     fn forget(&self) {
         self.marks.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         self.take_fresh();
+    }
+
+    /// Whether marks were set by sampling.
+    pub(crate) fn sampled(&self) -> bool {
+        self.sampled.load(Ordering::Relaxed)
     }
 
     /// Blocks marked since the last compilation.

@@ -16,7 +16,7 @@ use crate::{
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::Policy,
     program::Program,
-    slot::{Baked, Slot},
+    slot::{Baked, Seen, Slot},
     stats::{Counters, Stats},
 };
 use crossbeam_queue::ArrayQueue;
@@ -94,6 +94,9 @@ struct Native {
     _registration: Registration,
     trampoline: CodeBlock,
 }
+
+/// Blocks behind a hot one that are compiled with it.
+const FOLLOWED: usize = 4;
 
 impl Shared {
     pub(super) fn new(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
@@ -339,7 +342,9 @@ impl Shared {
         };
         slot.settle();
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
-        let task = Task { subject, seen, select: &select, cancelled: &|| job.is_cancelled() };
+        let follow = if seen.is_some_and(Seen::sampled) { FOLLOWED } else { 0 };
+        let cancelled = || job.is_cancelled();
+        let task = Task { subject, seen, follow, select: &select, cancelled: &cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
