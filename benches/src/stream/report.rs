@@ -77,8 +77,9 @@ impl Trial {
         let here = stats.compile_cpu_ns.saturating_sub(stats.compile_thread_cpu_ns);
         format!(
             "compile threads {:.1}% of the time, compiling on the calling thread {:.1}%; {} programs, \
-             {} instructions, {:.0} ns each, {} KiB of code in use, {} evictions; a pass: {:.2} million \
-             instructions interpreted, {:.0} thousand entries into compiled code",
+             {} instructions, {:.0} ns each, {} KiB of code in use, {} evictions, {} refused, {} jobs \
+             and events dropped; a pass: {:.2} million instructions interpreted, {:.0} thousand \
+             entries into compiled code",
             share(background),
             share(here),
             stats.programs,
@@ -86,6 +87,8 @@ impl Trial {
             stats.compile_cpu_ns as f64 / stats.instructions.max(1) as f64,
             self.code_bytes / 1024,
             evictions(&stats),
+            stats.programs_refused,
+            stats.jobs_dropped + stats.events_dropped,
             (stats.interpreted_instructions / self.passes.len().max(1) as u64) as f64 / 1e6,
             (stats.native_entries / self.passes.len().max(1) as u64) as f64 / 1e3,
         )
