@@ -240,8 +240,8 @@ impl<EVM: EthEvm> Tiered<EVM> {
                 let memo = &mut local.memo;
                 let (stats, replaced) = (&*local.counters, self.watch.replaced());
                 let cold = Cold { engine, hash, baked, hot_from, replaced, memo, stats };
-                if let Some(action) = frame::run_cold(interpreter, context, tables, cold) {
-                    return action;
+                if frame::run_cold(interpreter, context, tables, cold) {
+                    return interpreter.take_next_action();
                 }
                 Plan::Run(local.resident.find(engine, &interpreter.bytecode, hash, baked))
             }
@@ -249,11 +249,11 @@ impl<EVM: EthEvm> Tiered<EVM> {
         };
         match plan {
             Plan::Interpret | Plan::Cold(..) => {
-                interpreter.run_plain(tables.instructions, tables.gas, context)
+                return interpreter.run_plain(tables.instructions, tables.gas, context);
             }
             Plan::Record(index) => {
                 let seen = local.resident.entry(index).slot().0.recorded();
-                frame::record(interpreter, context, tables, seen, &local.counters)
+                frame::record(interpreter, context, tables, seen, &local.counters);
             }
             Plan::Run(index) => {
                 let (slot, tag) = local.resident.entry(index).slot();
@@ -276,6 +276,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
                 }
             }
         }
+        interpreter.take_next_action()
     }
 }
 
@@ -288,8 +289,8 @@ fn run_forced<H: Host>(
     tables: Tables<'_, H>,
     held: &mut Held<'_>,
     mut safepoints: ForcedSafepoints<'_>,
-) -> InterpreterAction {
-    frame::run(interpreter, host, tables, held, &mut safepoints)
+) {
+    frame::run(interpreter, host, tables, held, &mut safepoints);
 }
 
 impl<EVM> Tiered<EVM>

@@ -120,18 +120,19 @@ enum Next {
     Enter,
     /// The interpreter runs at least one instruction.
     Interpret,
-    /// The frame run is over.
-    Done(InterpreterAction),
+    /// The frame run is over; what is to come next is in the interpreter.
+    Done,
 }
 
-/// Runs a frame until it ends or suspends, as `run_plain` would.
+/// Runs a frame until it ends or suspends, as `run_plain` would, and leaves what `run_plain` answers in
+/// the interpreter: moving it about costs more than everything else that is done for a small frame.
 pub(crate) fn run<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     held: &mut Held<'_>,
     safepoints: &mut S,
-) -> InterpreterAction {
+) {
     let code = interpreter.bytecode.bytecode_ptr();
     // From here on only through this pointer, which helpers share.
     let memo: *mut Memo = &raw mut *held.memo;
@@ -156,7 +157,7 @@ pub(crate) fn run<H: Host, S: Safepoints>(
             None => without(interpreter, host, tables, held, (published, memo), safepoints),
         };
         match stopped {
-            Ok(action) => return action,
+            Ok(()) => return,
             Err(turn) => {
                 let had = pinned.is_some();
                 published = held.slot.published();
@@ -185,8 +186,8 @@ enum Turn {
     Into(Arc<Program>),
 }
 
-/// The action if the frame run is over.
-type Leg = Result<InterpreterAction, Turn>;
+/// Ok if the frame run is over.
+type Leg = Result<(), Turn>;
 
 /// What a leg runs.
 #[derive(Clone, Copy)]
@@ -230,7 +231,9 @@ fn leg<H: Host, S: Safepoints>(
         // A replaced instruction may have put anything in place of these.
         if !stack_is_usable(interp) || interp.bytecode.bytecode_ptr() != code {
             cold_path();
-            return Ok(interp.run_plain(tables.instructions, tables.gas, host));
+            let action = interp.run_plain(tables.instructions, tables.gas, host);
+            interp.bytecode.set_action(action);
+            return Ok(());
         }
         let entry = program.entries().get(interp.bytecode.pc());
         let next = match entry {
@@ -249,7 +252,7 @@ fn leg<H: Host, S: Safepoints>(
         };
         match next {
             Next::Enter => {}
-            Next::Done(action) => return Ok(action),
+            Next::Done => return Ok(()),
             Next::Interpret => {
                 // SAFETY: as at the start of the loop.
                 let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
@@ -257,7 +260,10 @@ fn leg<H: Host, S: Safepoints>(
                 // SAFETY: compiled code is not running, so nothing else uses the pointer.
                 let between = Between { entries, leads, published, memo: unsafe { &mut *memo } };
                 match between.run(interp, host, tables, held) {
-                    Stopped::Frame(halt) => return Ok(end(interp, halt)),
+                    Stopped::Frame(halt) => {
+                        end(interp, halt);
+                        return Ok(());
+                    }
                     Stopped::Entry => {}
                     Stopped::Newer => return Err(Turn::Newer),
                 }
@@ -344,7 +350,10 @@ fn without<H: Host, S: Safepoints>(
         tables,
         held,
     ) {
-        Stopped::Frame(halt) => Ok(end(interpreter, halt)),
+        Stopped::Frame(halt) => {
+            end(interpreter, halt);
+            Ok(())
+        }
         Stopped::Entry | Stopped::Newer => Err(Turn::Newer),
     }
 }
@@ -361,28 +370,31 @@ pub(crate) struct Cold<'a> {
     pub(crate) stats: &'a Counters,
 }
 
-/// Runs a cold frame. None if its code has a program by now.
+/// Runs a cold frame, as [`run`] does. False if its code has a program by now.
 pub(crate) fn run_cold<H: Host>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     cold: Cold<'_>,
-) -> Option<InterpreterAction> {
+) -> bool {
     let Cold { engine, hash, baked, hot_from, replaced, memo, stats } = cold;
     heat::set_hot_from(hot_from);
     let counting =
         Counting { engine, code: Code::Unknown { hash, baked }, tag: CodeTag::new(hash) };
     let bytecode = &interpreter.bytecode;
     if counting.block(bytecode, bytecode.pc(), false) {
-        return None;
+        return false;
     }
     let mut watching = Watching { entries: None, memo, counting: Some(counting), replaced };
     let tables = (tables.instructions, tables.gas);
     let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
     stats.interpreted_instructions.add(steps);
     match stopped {
-        Stopped::Frame(halt) => Some(end(interpreter, halt)),
-        Stopped::Entry | Stopped::Newer => None,
+        Stopped::Frame(halt) => {
+            end(interpreter, halt);
+            true
+        }
+        Stopped::Entry | Stopped::Newer => false,
     }
 }
 
@@ -403,7 +415,8 @@ fn dropped<H: Host, S: Safepoints>(
         }
         held.stats.interpreted_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            return Ok(end(interpreter, halt));
+            end(interpreter, halt);
+            return Ok(());
         }
         if let Some(program) = safepoints.resume(held.slot, interpreter.bytecode.opcode()) {
             return Err(Turn::Into(program));
@@ -497,7 +510,8 @@ unsafe fn finish<H: Host>(
         }
         Outcome::Ended => {
             stats.exits_ended.add(1);
-            return Next::Done(end(interpreter, run.halt));
+            end(interpreter, run.halt);
+            return Next::Done;
         }
         Outcome::Panicked => match run.panic.take() {
             Some(payload) => resume_unwind(payload),
@@ -516,7 +530,8 @@ unsafe fn finish<H: Host>(
         }
         ExitKind::Stop => {
             charge_last(cx, interpreter, &exit);
-            Next::Done(end(interpreter, InstructionResult::Stop))
+            end(interpreter, InstructionResult::Stop);
+            Next::Done
         }
         ExitKind::Return | ExitKind::Revert => {
             // SAFETY: the caller's.
@@ -524,7 +539,8 @@ unsafe fn finish<H: Host>(
             charge_last(cx, interpreter, &exit);
             // SAFETY: compiled code is not running.
             let host = unsafe { &mut *run.host };
-            Next::Done(return_output(cx, interpreter, host, exit.kind, offset, len))
+            return_output(cx, interpreter, host, exit.kind, offset, len);
+            Next::Done
         }
     }
 }
@@ -565,7 +581,7 @@ fn return_output<H: Host>(
     kind: ExitKind,
     offset: Word,
     len: Word,
-) -> InterpreterAction {
+) {
     let result = match kind {
         ExitKind::Revert => InstructionResult::Revert,
         _ => InstructionResult::Return,
@@ -576,7 +592,6 @@ fn return_output<H: Host>(
     };
     let gas = interpreter.gas;
     interpreter.bytecode.set_action(InterpreterAction::new_return(result, output, gas));
-    interpreter.take_next_action()
 }
 
 fn output<H: Host>(
@@ -602,13 +617,12 @@ fn output<H: Host>(
     Ok(interpreter.memory.slice_len(offset, len).to_vec().into())
 }
 
-/// The end of `run_plain`.
+/// The end of `run_plain`, but for taking the action.
 #[inline(never)]
-fn end(interpreter: &mut Interp, halt: InstructionResult) -> InterpreterAction {
+fn end(interpreter: &mut Interp, halt: InstructionResult) {
     if interpreter.bytecode.action().is_none() {
         interpreter.halt(halt);
     }
-    interpreter.take_next_action()
 }
 
 /// Runs a frame in the interpreter and marks the blocks it comes through.
@@ -618,14 +632,15 @@ pub(crate) fn record<H: Host>(
     tables: Tables<'_, H>,
     seen: &Seen,
     stats: &Counters,
-) -> InterpreterAction {
+) {
     // A frame begins, or goes on behind a call.
     let mut leads = true;
     loop {
         leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
         stats.recorded_instructions.add(1);
         if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            return end(interpreter, halt);
+            end(interpreter, halt);
+            return;
         }
     }
 }
