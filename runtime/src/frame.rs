@@ -12,33 +12,36 @@
 //! **Never** differs from [`Interp::run_plain`] in its result. Keeps nothing from one frame run to
 //! the next: a suspended frame is an ordinary revm frame.
 
+mod between;
 mod direct;
+mod leave;
 
+pub(crate) use between::{Cold, record, run_cold};
 pub(crate) use direct::enter_often;
 
 use crate::{
-    canonical::{materialise, refresh, stack_is_usable},
-    engine::{BakedId, Engine},
-    heat::{self, CodeTag, HotFrom},
+    canonical::{refresh, stack_is_usable},
+    engine::Engine,
+    heat::{CodeTag, HotFrom},
     helpers::{FrameRun, Helpers, Interp},
-    interpret::{Code, Counting, Stopped, Watching, interpret},
+    interpret::Stopped,
     keccak::Memo,
     program::Program,
-    slot::{Pinned, Seen, Slot},
+    slot::{Pinned, Slot},
     stats::Counters,
 };
-use kiln_abi::{
-    Context, EnterFn, EntryTable, Exit, ExitId, ExitKind, Leave, Outcome, POLL_BACK_EDGES, Word,
-};
+use between::{Between, without};
+use kiln_abi::{Context, EnterFn, Leave, Outcome, POLL_BACK_EDGES, Word};
+use leave::finish;
 use revm::{
     interpreter::{
-        GasTable, Host, InstructionResult, InstructionTable, InterpreterAction,
-        interpreter::{EthInterpreter, ExtBytecode},
+        GasTable, Host, InstructionResult, InstructionTable,
+        interpreter::EthInterpreter,
         interpreter_types::{Jumps, LoopControl},
     },
-    primitives::{B256, Bytes, hints_util::cold_path},
+    primitives::hints_util::cold_path,
 };
-use std::{panic::resume_unwind, sync::Arc};
+use std::sync::Arc;
 
 /// The EVM's tables.
 pub(crate) struct Tables<'a, H> {
@@ -272,158 +275,6 @@ fn leg<H: Host, S: Safepoints>(
     }
 }
 
-/// A stretch of a frame run that is interpreted.
-struct Between<'a> {
-    /// Where compiled code begins; none without a program.
-    entries: Option<&'a EntryTable>,
-    /// Whether the first instruction begins a block.
-    leads: bool,
-    published: u32,
-    memo: &'a mut Memo,
-}
-
-impl Between<'_> {
-    /// Interprets one instruction, and on if no compiled code begins behind it. Nothing if there is
-    /// a newer program.
-    fn run<H: Host>(
-        self,
-        interpreter: &mut Interp,
-        host: &mut H,
-        tables: Tables<'_, H>,
-        held: &Held<'_>,
-    ) -> Stopped {
-        let Self { entries, leads, published, memo } = self;
-        let counting = held.hot_from.map(|hot_from| {
-            heat::set_hot_from(hot_from);
-            let code = Code::Known { slot: held.slot, published };
-            Counting { engine: held.engine, code, tag: held.tag }
-        });
-        let between = entries.is_some();
-        let is_hot = |bytecode: &ExtBytecode| {
-            let counting = counting.as_ref();
-            counting.is_some_and(|counting| counting.block(bytecode, bytecode.pc(), between))
-        };
-        if leads && is_hot(&interpreter.bytecode) {
-            return Stopped::Newer;
-        }
-        let opcode = interpreter.bytecode.opcode();
-        held.stats.interpreted_instructions.add(1);
-        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            return Stopped::Frame(halt);
-        }
-        let next = interpreter.bytecode.pc();
-        if entries.is_some_and(|entries| entries.get(next).is_some()) {
-            return Stopped::Entry;
-        }
-        // An instruction that compiled code leaves to the interpreter may end its block.
-        let ends_block = held.slot.baked.ends_block[opcode as usize];
-        if !leads && ends_block && is_hot(&interpreter.bytecode) {
-            return Stopped::Newer;
-        }
-        let replaced = !held.slot.baked.config.replaced.is_empty();
-        let mut watching = Watching { entries, memo, counting, replaced };
-        let tables = (tables.instructions, tables.gas);
-        let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
-        held.stats.interpreted_instructions.add(steps);
-        stopped
-    }
-}
-
-/// Runs a frame without a program.
-fn without<H: Host, S: Safepoints>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    held: &Held<'_>,
-    (published, memo): (u32, *mut Memo),
-    safepoints: &mut S,
-) -> Leg {
-    if safepoints.resumes() {
-        return dropped(interpreter, host, tables, held, safepoints);
-    }
-    // SAFETY: made from the frame run's exclusive reference; no compiled code runs that shares it.
-    let memo = unsafe { &mut *memo };
-    // A frame begins, or goes on behind a call.
-    match (Between { entries: None, leads: true, published, memo }).run(
-        interpreter,
-        host,
-        tables,
-        held,
-    ) {
-        Stopped::Frame(halt) => {
-            end(interpreter, halt);
-            Ok(())
-        }
-        Stopped::Entry | Stopped::Newer => Err(Turn::Newer),
-    }
-}
-
-/// A frame of a code that nobody knows anything about.
-pub(crate) struct Cold<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) hash: B256,
-    pub(crate) baked: BakedId,
-    pub(crate) hot_from: HotFrom,
-    /// Whether the instruction table is not revm's own throughout.
-    pub(crate) replaced: bool,
-    pub(crate) memo: &'a mut Memo,
-    pub(crate) stats: &'a Counters,
-}
-
-/// Runs a cold frame, as [`run`] does. False if its code has a program by now.
-pub(crate) fn run_cold<H: Host>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    cold: Cold<'_>,
-) -> bool {
-    let Cold { engine, hash, baked, hot_from, replaced, memo, stats } = cold;
-    heat::set_hot_from(hot_from);
-    let counting =
-        Counting { engine, code: Code::Unknown { hash, baked }, tag: CodeTag::new(hash) };
-    let bytecode = &interpreter.bytecode;
-    if counting.block(bytecode, bytecode.pc(), false) {
-        return false;
-    }
-    let mut watching = Watching { entries: None, memo, counting: Some(counting), replaced };
-    let tables = (tables.instructions, tables.gas);
-    let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
-    stats.interpreted_instructions.add(steps);
-    match stopped {
-        Stopped::Frame(halt) => {
-            end(interpreter, halt);
-            true
-        }
-        Stopped::Entry | Stopped::Newer => false,
-    }
-}
-
-/// Goes on where a program was dropped, because that was forced.
-#[cold]
-fn dropped<H: Host, S: Safepoints>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    held: &Held<'_>,
-    safepoints: &mut S,
-) -> Leg {
-    // The program was dropped in front of an entry.
-    let mut leads = true;
-    loop {
-        if let Some(seen) = held.slot.seen() {
-            leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
-        }
-        held.stats.interpreted_instructions.add(1);
-        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            end(interpreter, halt);
-            return Ok(());
-        }
-        if let Some(program) = safepoints.resume(held.slot, interpreter.bytecode.opcode()) {
-            return Err(Turn::Into(program));
-        }
-    }
-}
-
 /// The fields that do not change during a frame run; [`refresh`] fills in the others.
 fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
     let interpreter: *mut Interp = interpreter;
@@ -490,157 +341,10 @@ unsafe fn enter<H: Host>(
     unsafe { program.enter(cx, sp, entry, trampoline) }
 }
 
-/// Does what is to be done where compiled code left.
-///
-/// # Safety
-/// `leave` is how the program of this frame run just came back, with `cx` its context.
-unsafe fn finish<H: Host>(
-    cx: &mut Context,
-    run: &mut FrameRun<'_, H>,
-    leave: Leave,
-    stats: &Counters,
-) -> Next {
-    // SAFETY: compiled code is not running.
-    let interpreter = unsafe { &mut *run.interpreter };
-    match cx.outcome {
-        Outcome::Bail => {}
-        Outcome::Canonical => {
-            stats.exits_canonical.add(1);
-            return Next::Enter;
-        }
-        Outcome::Ended => {
-            stats.exits_ended.add(1);
-            end(interpreter, run.halt);
-            return Next::Done;
-        }
-        Outcome::Panicked => match run.panic.take() {
-            Some(payload) => resume_unwind(payload),
-            None => unreachable!("a panic without a payload"),
-        },
-    }
-    let exit = *run.exits.exit(ExitId(leave.exit as u32));
-    stats.count_exit(exit.kind);
-    let entry = leave.sp.wrapping_offset(-(exit.moved as isize));
-    match exit.kind {
-        ExitKind::Interpret | ExitKind::Resume => {
-            // SAFETY: the caller's.
-            unsafe { materialise(interpreter, run.exits, &exit, entry) };
-            interpreter.gas.set_remaining(cx.gas + exit.gas_back as u64);
-            if exit.kind == ExitKind::Resume { Next::Enter } else { Next::Interpret }
-        }
-        ExitKind::Stop => {
-            charge_last(cx, interpreter, &exit);
-            end(interpreter, InstructionResult::Stop);
-            Next::Done
-        }
-        ExitKind::Return | ExitKind::Revert => {
-            // SAFETY: the caller's.
-            let (offset, len) = unsafe { top_two(run, &exit, entry) };
-            charge_last(cx, interpreter, &exit);
-            // SAFETY: compiled code is not running.
-            let host = unsafe { &mut *run.host };
-            return_output(cx, interpreter, host, exit.kind, offset, len);
-            Next::Done
-        }
-    }
-}
-
-/// The state behind the instruction that ends the frame. Nothing looks at the words that remain on
-/// the stack of a frame that is over.
-fn charge_last(cx: &Context, interpreter: &mut Interp, exit: &Exit) {
-    interpreter.gas.set_remaining(cx.gas + exit.rest as u64);
-    if (exit.pc.0 as usize) < interpreter.bytecode.bytes_ref().len() {
-        interpreter.bytecode.absolute_jump(exit.pc.0 as usize);
-        interpreter.bytecode.relative_jump(1);
-    }
-}
-
-/// The two words on top of the stack at an exit.
-///
-/// # Safety
-/// As [`materialise`].
-unsafe fn top_two<H>(run: &FrameRun<'_, H>, exit: &Exit, entry: *mut Word) -> (Word, Word) {
-    let fixups = run.exits.fixups(exit);
-    let word = |below: i16| {
-        let slot = kiln_abi::Slot(exit.height - below);
-        let source = fixups.iter().find(|fixup| fixup.slot == slot).map(|fixup| fixup.source);
-        match source.unwrap_or(kiln_abi::Source::Slot(slot)) {
-            // SAFETY: the caller's.
-            kiln_abi::Source::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
-            kiln_abi::Source::Const(index) => run.exits.pool[index as usize],
-        }
-    };
-    (word(1), word(2))
-}
-
-/// What revm's `return_inner` does behind the pops.
-fn return_output<H: Host>(
-    cx: &Context,
-    interpreter: &mut Interp,
-    host: &mut H,
-    kind: ExitKind,
-    offset: Word,
-    len: Word,
-) {
-    let result = match kind {
-        ExitKind::Revert => InstructionResult::Revert,
-        _ => InstructionResult::Return,
-    };
-    let output = match output(cx, interpreter, host, offset, len) {
-        Ok(output) => output,
-        Err(halt) => return end(interpreter, halt),
-    };
-    let gas = interpreter.gas;
-    interpreter.bytecode.set_action(InterpreterAction::new_return(result, output, gas));
-}
-
-fn output<H: Host>(
-    cx: &Context,
-    interpreter: &mut Interp,
-    host: &mut H,
-    offset: Word,
-    len: Word,
-) -> Result<Bytes, InstructionResult> {
-    let to_usize = |word: Word| {
-        let value = word.as_u64().and_then(|value| usize::try_from(value).ok());
-        value.ok_or(InstructionResult::InvalidOperandOOG)
-    };
-    let len = to_usize(len)?;
-    if len == 0 {
-        return Ok(Bytes::new());
-    }
-    let offset = to_usize(offset)?;
-    let covered = cx.mem_byte_limit as usize;
-    if len > covered || offset > covered - len {
-        interpreter.resize_memory(host.gas_params(), offset, len)?;
-    }
-    Ok(interpreter.memory.slice_len(offset, len).to_vec().into())
-}
-
 /// The end of `run_plain`, but for taking the action.
 #[inline(never)]
 fn end(interpreter: &mut Interp, halt: InstructionResult) {
     if interpreter.bytecode.action().is_none() {
         interpreter.halt(halt);
-    }
-}
-
-/// Runs a frame in the interpreter and marks the blocks it comes through.
-pub(crate) fn record<H: Host>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    seen: &Seen,
-    stats: &Counters,
-) {
-    // A frame begins, or goes on behind a call.
-    let mut leads = true;
-    loop {
-        leads = seen.step(interpreter.bytecode.pc(), interpreter.bytecode.opcode(), leads);
-        stats.recorded_instructions.add(1);
-        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
-            end(interpreter, halt);
-            return;
-        }
     }
 }

@@ -117,7 +117,8 @@ pub(super) unsafe extern "C" fn keccak256<H: Host>(
     p1: *const Word,
     p2: *const Word,
 ) -> ContinueOrLeave {
-    // SAFETY: the caller's; `bytes` follows `cover`.
+    // SAFETY: the caller's; `bytes` follows `cover`. The memo is the EVM's, valid for the frame run and
+    // used by nobody else while compiled code runs; hashing calls nobody.
     unsafe {
         let (offset, len) = (read(p1), read(p2));
         guarded::<H>(cx, |scope| {
@@ -128,7 +129,6 @@ pub(super) unsafe extern "C" fn keccak256<H: Host>(
                 0 => KECCAK_EMPTY,
                 _ => {
                     let memo = scope.run.memo;
-                    // `guarded`'s caller: nothing else refers to what the frame run holds.
                     (*memo).hash(scope.bytes(at, len))
                 }
             };
