@@ -46,9 +46,7 @@ mod watch;
 
 pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
-pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable,
-};
+pub use config::{Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable};
 pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};

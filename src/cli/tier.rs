@@ -108,9 +108,7 @@ impl Runner {
         let Self::Tiered(engine) = self else { return Vec::new() };
         let records = tier != Tier::Auto && engine.config().compile == kiln_runtime::Compile::Seen;
         let rounds = match tier {
-            Tier::Auto => {
-                engine.config().hot_executions.min(AUTO_ROUNDS_MAX - 1) + 1
-            }
+            Tier::Auto => engine.config().hot_executions.min(AUTO_ROUNDS_MAX - 1) + 1,
             _ => 1,
         };
         if records {

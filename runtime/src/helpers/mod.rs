@@ -15,6 +15,7 @@ mod instruction;
 mod memory;
 mod state;
 
+use crate::keccak::Memo;
 use kiln_abi::{
     CONTINUE, Context, ContinueOrLeave, Exit, ExitId, ExitTable, HelperTable, LEAVE, Outcome, Word,
 };
@@ -24,7 +25,6 @@ use revm::{
     },
     primitives::U256,
 };
-use crate::keccak::Memo;
 use std::{
     any::Any,
     marker::PhantomData,
