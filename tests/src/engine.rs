@@ -30,12 +30,15 @@ pub enum Kind {
     Tier0Seen,
     /// kiln with tier 0, where the first frames of a code are interpreted and later ones not.
     Tier0Warm,
+    /// kiln with tier 0 as it decides by itself, but after very few executions: blocks are compiled
+    /// one by one on the calling thread, between interpreted ones and under running frames.
+    Tier0Hot,
 }
 
 impl Kind {
     /// All engines that are compared with the oracle.
-    pub const COMPARED: [Self; 4] =
-        [Self::Evaluator, Self::Tier0All, Self::Tier0Seen, Self::Tier0Warm];
+    pub const COMPARED: [Self; 5] =
+        [Self::Evaluator, Self::Tier0All, Self::Tier0Seen, Self::Tier0Warm, Self::Tier0Hot];
 }
 
 /// What one transaction came to.
@@ -83,8 +86,8 @@ impl TxOutcome {
 #[derive(Clone, Debug)]
 pub struct Engines {
     evaluator: Engine,
-    /// Tier 0 in its three ways; not there on targets that it does not support.
-    native: Option<[Engine; 3]>,
+    /// Tier 0 in its ways; not there on targets that it does not support.
+    native: Option<[Engine; 4]>,
 }
 
 impl Engines {
@@ -100,12 +103,14 @@ impl Engines {
         }
         let seen = Engine::new(Config { compile: Compile::Seen, ..all.clone() })?;
         let warm = Engine::new(Config { warm_frames: 2, ..all.clone() })?;
-        Ok(Self { evaluator, native: Some([Engine::new(all)?, seen, warm]) })
+        let hot = Config { compile: Compile::Seen, hot_executions: 2, ..all.clone() };
+        let hot = Engine::new(hot)?;
+        Ok(Self { evaluator, native: Some([Engine::new(all)?, seen, warm, hot]) })
     }
 
     /// The kiln engine of a kind, if there is one.
     pub fn of(&self, kind: Kind) -> Option<&Engine> {
-        let [all, seen, warm] = match kind {
+        let [all, seen, warm, hot] = match kind {
             Kind::Interpreter => return None,
             Kind::Evaluator => return Some(&self.evaluator),
             _ => self.native.as_ref()?,
@@ -113,6 +118,7 @@ impl Engines {
         match kind {
             Kind::Tier0Seen => Some(seen),
             Kind::Tier0Warm => Some(warm),
+            Kind::Tier0Hot => Some(hot),
             _ => Some(all),
         }
     }

@@ -13,7 +13,6 @@ pub(crate) enum HeldBy {
 use HeldBy::{Cases, Later, Test};
 
 const PERSISTENCE: &str = "nothing is persisted yet";
-const TIERS: &str = "there is one tier, compiled on the calling thread";
 
 /// All rules.
 pub(crate) const TRAPS: &[(&str, HeldBy)] = &[
@@ -284,10 +283,13 @@ pub(crate) const TRAPS: &[(&str, HeldBy)] = &[
     ("The key holds the gas table and what is replaced", Test("tables.rs")),
     ("The key holds target CPU features, compiler options, ABI version", Later(PERSISTENCE)),
     ("Code is never freed while a thread is inside; suspended frames", Test("lifetimes.rs")),
-    ("Results of work begun before a clear are dropped", Later(TIERS)),
+    ("Results of work begun before a clear are dropped", Test("faults/control.rs")),
     ("A failed compile is remembered", Test("hostile.rs")),
-    ("A compiler's panic, endless loop or memory blow-up ends one job", Later(TIERS)),
-    ("Control calls never block on a full queue", Later(TIERS)),
+    (
+        "A compiler's panic, endless loop or memory blow-up ends one job",
+        Test("faults/compilers.rs"),
+    ),
+    ("Control calls never block on a full queue", Test("faults/queues.rs")),
     ("Compiled in but switched off can not deadlock", Test("lifetimes.rs")),
     ("An inspector with step hooks sees every step; the order of log", Test("tables.rs")),
 ];
