@@ -144,7 +144,7 @@ impl Default for BackendConfig {
             sweep_interval_ms: 1000,
             shutdown_ms: 2000,
             abandoned_max: 4,
-            linger_rounds: 20,
+            linger_rounds: 10,
             pause_cancels: true,
             quota: QuotaConfig::default(),
         }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// A nap between two looks at the event queue, while events are likely.
-const LINGER: Duration = Duration::from_micros(500);
+const LINGER: Duration = Duration::from_millis(2);
 
 /// The backend thread's life.
 pub(super) fn serve<W: Work>(inner: &Arc<Inner<W>>) {
