@@ -304,6 +304,14 @@ impl Module {
     pub fn instructions(&self) -> usize {
         self.regions.iter().map(|region| region.instructions as usize).sum()
     }
+
+    /// Of these, accesses to storage.
+    pub fn storage_accesses(&self) -> usize {
+        let accesses = |inst: &&Inst| {
+            matches!(inst.op, Op::Guarded(Helper::Sload) | Op::Instruction(Helper::Sstore))
+        };
+        self.insts.iter().filter(accesses).count()
+    }
 }
 
 impl fmt::Display for Cond {

@@ -9,6 +9,7 @@ use crate::{
     hooks::{Fault, Phase, PhaseStart},
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
+    policy,
     program::Program,
     slot::Seen,
     stats::Stats,
@@ -35,6 +36,9 @@ pub enum CompileError {
     /// It was not even tried, or the result was not used.
     #[error(transparent)]
     Refused(Refusal),
+    /// What was hot does nearly nothing but access storage.
+    #[error("nearly all of its time is accesses to storage")]
+    StorageBound,
     /// The compiler panicked: a defect of kiln.
     #[error("the compiler panicked")]
     Panicked,
@@ -187,6 +191,11 @@ impl Compiler<'_> {
             self.begin(Phase::Lower, task)?;
             Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
         })?;
+        // Only what heat asks for: who recorded, or wants whole codes, is to have them.
+        if task.follow > 0 && !policy::gains(module.instructions(), module.storage_accesses()) {
+            scratch.ir.recycle(module);
+            return Err(CompileError::StorageBound);
+        }
         match (self.config.backend, self.library) {
             (Backend::Native, Some(library)) => {
                 let tier0 = &mut scratch.tier0;

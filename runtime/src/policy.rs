@@ -21,6 +21,19 @@ const BLOCK_COMPILE_NS: u64 = 1_500;
 /// program: compiled code is left and entered again for it.
 const MISS_WEIGHT: u64 = 2;
 
+/// What an instruction costs in the interpreter, what compiling it saves, and what an access to storage
+/// costs either way, in nanoseconds. Measured over mainnet blocks.
+const INSTRUCTION_NS: usize = 7;
+const SAVED_NS: usize = 4;
+const STORAGE_NS: usize = 86;
+
+/// Whether code gains by being compiled at least an eighth of the time it takes: not where nearly all of
+/// that is accesses to storage.
+pub(crate) fn gains(instructions: usize, storage_accesses: usize) -> bool {
+    let time = instructions * INSTRUCTION_NS + storage_accesses * STORAGE_NS;
+    instructions * SAVED_NS * 8 >= time
+}
+
 /// The options that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
@@ -157,6 +170,14 @@ mod tests {
         }
         let lost = executions * MISS_WEIGHT;
         assert!(work * SEEN.hot_executions as u64 <= lost, "never more than what was lost");
+    }
+
+    #[test]
+    fn code_that_only_accesses_storage_is_left_alone() {
+        assert!(gains(11, 1), "a block of mean length");
+        assert!(gains(1000, 290));
+        assert!(!gains(3, 1), "SLOAD, POP and a constant");
+        assert!(gains(0, 0));
     }
 
     #[test]

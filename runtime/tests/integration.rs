@@ -364,6 +364,23 @@ fn only_hot_blocks_are_compiled() {
     }
 }
 
+#[test]
+fn code_that_only_accesses_storage_is_left_alone() {
+    // JUMPDEST; PUSH0; twenty SLOADs; POP; PUSH0; JUMP: until gas runs out.
+    let main = &format!("5b 5f {} 50 5f 56", "54 ".repeat(20));
+    let config = Config { compile: Compile::Seen, hot_executions: 2, ..Config::eager() };
+    for engine in fresh_engines(&config) {
+        let mut plain = context(SpecId::CANCUN, main, "").build_mainnet();
+        let expected = transact(&mut plain, call(100_000, &[]));
+        let evm = context(SpecId::CANCUN, main, "").build_mainnet();
+        let mut evm = Tiered::mainnet(evm, engine.clone());
+        assert_same(&transact(&mut evm, call(100_000, &[])), &expected, "storage");
+        let stats = engine.stats();
+        assert_eq!((stats.programs, stats.native_entries), (0, 0), "{stats:?}");
+        assert!(stats.compile_errors > 0, "{stats:?}");
+    }
+}
+
 /// A loop of 1,000 rounds: JUMPDEST; PUSH1 1; SWAP1; SUB; DUP1; PUSH1 3; JUMPI; STOP.
 const LOOP: &str = "6103e8 5b 6001 90 03 80 6003 57 00";
 
