@@ -4,7 +4,7 @@
 //! often, and everything fades, so that a block is hot only if it runs often within a short time.
 //!
 //! **Never** decides anything; counts that get lost or mixed up change no result. They are the only
-//! thread-local of the runtime: an instruction has no other place to find them, and nothing that is
+//! thread-local that frames use: an instruction has no other place to find them, and nothing that is
 //! found here is kept across a call (a database may suspend a fiber, which goes on on another thread).
 
 use revm::primitives::B256;
