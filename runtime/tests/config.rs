@@ -257,7 +257,7 @@ fn eager_compiles_whole_contracts_on_the_calling_thread() {
         ..Config::default()
     };
     assert_eq!(Config::eager(), eager);
-    assert_eq!(Config::default().code_bytes_max, 16 << 20);
+    assert_eq!(Config::default().code_bytes_max, 8 << 20);
 }
 
 #[test]
