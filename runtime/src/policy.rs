@@ -6,7 +6,9 @@
 //! interpreting a block costs a little more each time than running it compiled, compiling costs once;
 //! what is compiled when both sums are equal never costs more than twice the best choice that could
 //! have been made by who knows the future. Both are counted in block executions: compiling a block
-//! costs as much as interpretation loses in [`Policy::hot_executions`] executions.
+//! costs as much as interpretation loses in [`Policy::hot_executions`] executions. It is a heuristic
+//! here, without that bound: executions are sampled, and a block that became hot between compiled ones,
+//! which takes fewer, is credited with as many as any other.
 
 use crate::{
     config::{Compile, Config},
