@@ -55,6 +55,22 @@ impl<'a> RawEntries<'a> {
         self.pcs
     }
 
+    /// All entries, by pc.
+    pub fn iter(self) -> impl Iterator<Item = (Pc, u32)> + 'a {
+        let Self { words, pcs } = self;
+        let empty = pcs.div_ceil(CHUNK).div_ceil(FIELDS);
+        let chunk = move |pc| {
+            let word = words.get(pc / (2 * CHUNK)).copied().unwrap_or(0);
+            (word >> field_shift(pc) & 0xffff) as usize
+        };
+        let starts = (0..pcs).step_by(CHUNK).map(move |pc| (pc, chunk(pc)));
+        starts.filter(move |&(_, chunk)| chunk != empty).flat_map(move |(start, chunk)| {
+            let entries = words.get(chunk * CHUNK..).unwrap_or(&[]).iter().take(CHUNK).enumerate();
+            let entries = entries.filter(|&(_, &entry)| entry != 0);
+            entries.map(move |(at, &entry)| (Pc((start + at) as u32), entry >> 1))
+        })
+    }
+
     /// As [`EntryTable::get`].
     #[inline]
     pub fn get(&self, pc: usize) -> Option<u32> {
@@ -106,20 +122,9 @@ impl EntryTable {
     /// Adds the entries of another table of the same code, in place of those that are there.
     pub fn extend(&mut self, other: &Self) {
         debug_assert_eq!(self.pcs, other.pcs);
-        for (pc, entry) in other.iter() {
-            self.insert(pc, entry >> 1, entry & 1 != 0);
+        for (pc, entry) in other.raw().iter() {
+            self.insert(pc, entry, other.is_jumpdest(pc.0 as usize));
         }
-    }
-
-    /// All entries, as compiled code reads them, by pc.
-    fn iter(&self) -> impl Iterator<Item = (Pc, u32)> {
-        let empty = self.empty();
-        let chunks = (0..self.pcs).step_by(CHUNK).filter(move |&pc| self.chunk(pc) != empty);
-        chunks.flat_map(move |start| {
-            let chunk = &self.table[self.chunk(start) * CHUNK..][..CHUNK];
-            let entries = chunk.iter().enumerate().filter(|&(_, &entry)| entry != 0);
-            entries.map(move |(at, &entry)| (Pc((start + at) as u32), entry))
-        })
     }
 
     /// The table's words, for [`RawEntries::new`] at another place.
@@ -290,6 +295,8 @@ mod tests {
         let moved = |offset: u32| Some((1 << 20) + offset);
         assert_eq!(entries, [(Some(8), false), (moved(24), false), (moved(32), false)]);
         assert_eq!(first.get(900), Some(16));
+        let pcs: Vec<_> = both.raw().iter().map(|(pc, _)| pc.0).collect();
+        assert_eq!(pcs, [3, 4, 900]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
-    program::{Part, Program},
+    program::{Kept, Part, Program},
     slot::Seen,
     stats::Stats,
 };
@@ -121,6 +121,8 @@ pub(crate) struct Task<'a> {
     pub(crate) seen: Option<&'a Seen>,
     /// How many blocks behind each of these, too.
     pub(crate) follow: usize,
+    /// What stays of the program there is; the rest is compiled in one more code object.
+    pub(crate) kept: Option<Kept<'a>>,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
@@ -153,11 +155,12 @@ impl Compiler<'_> {
         stats.compile_cpu_ns += clock.elapsed();
         SCRATCH.set(Some(scratch));
         let program = result?;
+        let newest = program.newest();
         stats.programs += 1;
-        stats.regions += program.regions() as u64;
-        stats.instructions += program.instructions() as u64;
+        stats.regions += newest.regions as u64;
+        stats.instructions += newest.instructions as u64;
         stats.bytecode_bytes += program.bytecode().len() as u64;
-        stats.code_bytes += program.code_bytes() as u64;
+        stats.code_bytes += newest.code_bytes as u64;
         Ok(program)
     }
 
@@ -179,20 +182,42 @@ impl Compiler<'_> {
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
                     let dests = JumpDests::from_bits(table.as_slice());
-                    let mut blocks =
-                        Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?;
-                    blocks.follow(code, task.follow, baked, bounds)?;
-                    blocks
+                    match &task.kept {
+                        None => {
+                            let leaders = seen.leaders();
+                            let mut blocks =
+                                Blocks::at_leaders(code, dests, leaders, baked, bounds)?;
+                            blocks.follow(code, task.follow, baked, bounds)?;
+                            blocks
+                        }
+                        Some(kept) => {
+                            let leaders = seen.leaders().filter(|&pc| !kept.has(pc));
+                            let mut leaders: Vec<_> = leaders.chain(kept.going()).collect();
+                            leaders.sort_unstable();
+                            leaders.dedup();
+                            let leaders = leaders.into_iter();
+                            let mut blocks =
+                                Blocks::at_leaders(code, dests, leaders, baked, bounds)?;
+                            blocks.follow(code, task.follow, baked, bounds)?;
+                            blocks
+                        }
+                    }
                 }
                 _ => Blocks::scan(code, baked, bounds)?,
             })
         })?;
         let module = clock.time(&mut stats.lower_ns, || {
             self.begin(Phase::Lower, task)?;
-            Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
+            let stays = |pc| task.kept.as_ref().is_some_and(|kept| kept.has(pc));
+            let select = |pc| (task.select)(pc) && !stays(pc);
+            Ok(scratch.ir.build(code, &blocks, baked, bounds, &select)?)
         })?;
         // Only what heat asks for: who recorded, or wants whole codes, is to have them.
-        if task.follow > 0 && !policy::gains(module.instructions(), module.storage_accesses()) {
+        let first = task.kept.is_none();
+        if first
+            && task.follow > 0
+            && !policy::gains(module.instructions(), module.storage_accesses())
+        {
             scratch.ir.recycle(module);
             return Err(CompileError::StorageBound);
         }
@@ -233,16 +258,20 @@ impl Compiler<'_> {
         })?;
         let program = clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let place = |bytes: &[u8]| match self.memory.place(bytes) {
+            let place = |bytes: &[u8], base| match self.memory.place_in(bytes, base) {
                 Err(MemoryError::Full { .. }) if (self.make_room)(bytes.len()) => {
-                    self.memory.place(bytes)
+                    self.memory.place_in(bytes, base)
                 }
                 placed => placed,
             };
-            let code = place(&object.text)?;
+            let code = place(&object.text, task.kept.map(|kept| kept.segment()))?;
             let registration = self.observer.register(&task.subject, &code);
             let part = Part::new(module, code, registration);
-            Ok(Program::native(task.subject.bytecode.clone(), part, object.entries, &place)?)
+            let (entries, table) = (object.entries, |bytes: &[u8]| place(bytes, None));
+            Ok(match &task.kept {
+                None => Program::native(task.subject.bytecode.clone(), part, entries, &table),
+                Some(kept) => Program::extended(kept, part, entries, &table),
+            }?)
         })?;
         scratch.recycle(object.text);
         Ok(program)

@@ -76,7 +76,7 @@ impl HotFrom {
     pub(crate) fn new(executions: u32) -> Self {
         let sampled = executions >= SAMPLES_MIN * SAMPLED;
         let executions = u16::try_from(executions).unwrap_or(u16::MAX).max(1);
-        let between = executions.div_ceil(BETWEEN);
+        let between = executions.div_ceil(crate::policy::knob("X_BETWEEN", BETWEEN as u64) as u16);
         Self { executions, sampled, between, seed: 0 }
     }
 

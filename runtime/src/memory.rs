@@ -42,6 +42,9 @@ pub enum MemoryError {
         /// The budget.
         max: usize,
     },
+    /// There is no room near the code that it belongs to.
+    #[error("no room near the rest of the program's code")]
+    Far,
     /// The operating system refused.
     #[error("mapping executable memory: {0}")]
     Os(String),
@@ -131,9 +134,21 @@ impl CodeMemory {
     /// # Errors
     /// If the budget is used up or the operating system gives no more memory.
     pub fn place(&self, code: &[u8]) -> Result<CodeBlock, MemoryError> {
+        self.place_in(code, None)
+    }
+
+    /// The same in the segment whose executable view begins at `base`, if that is given.
+    ///
+    /// # Errors
+    /// As [`CodeMemory::place`], and [`MemoryError::Far`].
+    pub(crate) fn place_in(
+        &self,
+        code: &[u8],
+        base: Option<*const u8>,
+    ) -> Result<CodeBlock, MemoryError> {
         let reserved = code.len().max(1).next_multiple_of(ALIGNMENT);
         self.charge(reserved)?;
-        match self.reserve(reserved) {
+        match self.reserve(reserved, base) {
             Ok((segment, offset)) => {
                 // SAFETY: `reserve` took `reserved >= code.len()` bytes at `offset` off the free
                 // list of the segment, so nobody else reads or writes them.
@@ -185,12 +200,22 @@ impl CodeMemory {
             .map_err(|used| MemoryError::Full { wanted: bytes, used, max: shared.bytes_max })
     }
 
-    fn reserve(&self, bytes: usize) -> Result<(Arc<Segment>, usize), MemoryError> {
+    fn reserve(
+        &self,
+        bytes: usize,
+        base: Option<*const u8>,
+    ) -> Result<(Arc<Segment>, usize), MemoryError> {
         let mut segments = self.0.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        for segment in segments.iter() {
+        let start = |segment: &Segment| segment.map.executable(0).as_ptr().cast_const();
+        for segment in
+            segments.iter().filter(|segment| base.is_none_or(|base| base == start(segment)))
+        {
             if let Some(offset) = segment.free_list(|free| free.take(bytes)) {
                 return Ok((segment.clone(), offset));
             }
+        }
+        if base.is_some() {
+            return Err(MemoryError::Far);
         }
         // Room for what fragments.
         let usual = self.0.bytes_max.saturating_mul(2).clamp(SEGMENT_BYTES, SEGMENT_BYTES_MAX);

@@ -48,13 +48,21 @@ pub(crate) struct Policy {
     pub(crate) background: bool,
     /// Time to compile up to which it is done where it was asked for.
     pub(crate) inline_compile_ns: u64,
+    pub(crate) job: u64,
+    pub(crate) mw: u64,
+}
+
+pub(crate) fn knob(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|x| x.parse().ok()).unwrap_or(default)
 }
 
 /// What is known about a code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    /// Blocks in its program; 0 without one.
-    pub(crate) compiled: u32,
+    /// Whether it has a program.
+    pub(crate) compiled: bool,
+    /// Blocks of that which would be compiled again with those that are not in it.
+    pub(crate) again: u32,
     /// Hot blocks that are not in its program.
     pub(crate) fresh: u32,
     /// Executions of these that the interpreter did.
@@ -90,6 +98,8 @@ impl Policy {
             warm_frames: if config.force.promote { 0 } else { config.warm_frames },
             background: config.compile_threads > 0 && !config.force.promote,
             inline_compile_ns: config.inline_compile_ns as u64,
+            job: knob("X_JOB", 0),
+            mw: knob("X_MW", MISS_WEIGHT),
         }
     }
 
@@ -116,9 +126,11 @@ impl Policy {
     }
 
     fn hot_block(&self, state: &State) -> Action {
-        let blocks = state.compiled as u64 + state.fresh as u64;
-        let weight = if state.compiled == 0 { 1 } else { MISS_WEIGHT };
-        if state.fresh == 0 || state.missed as u64 * weight < blocks * self.hot_executions as u64 {
+        let blocks = state.again as u64 + state.fresh as u64;
+        let weight = if state.compiled { self.mw } else { 1 };
+        if state.fresh == 0
+            || state.missed as u64 * weight < (self.job + blocks) * self.hot_executions as u64
+        {
             return Action::Nothing;
         }
         if !self.background || blocks * BLOCK_COMPILE_NS <= self.inline_compile_ns {
@@ -141,8 +153,9 @@ mod tests {
         inline_compile_ns: 2 * BLOCK_COMPILE_NS,
     };
 
-    fn hot(policy: Policy, compiled: u32, fresh: u32, missed: u32) -> Action {
-        policy.decide(&State { compiled, fresh, missed, barred: false }, Event::HotBlock)
+    fn hot(policy: Policy, again: u32, fresh: u32, missed: u32) -> Action {
+        let state = State { compiled: again > 0, again, fresh, missed, barred: false };
+        policy.decide(&state, Event::HotBlock)
     }
 
     #[test]
@@ -191,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_barred_stays_interpreted() {
-        let state = State { fresh: 1, missed: 1000, barred: true, compiled: 0 };
+        let state = State { fresh: 1, missed: 1000, barred: true, ..State::default() };
         assert_eq!(SEEN.decide(&state, Event::HotBlock), Action::Nothing);
         assert_eq!(SEEN.decide(&state, Event::Frame(1000)), Action::Nothing);
     }

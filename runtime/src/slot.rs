@@ -144,9 +144,15 @@ impl Slot {
 
     /// What the policy looks at.
     pub(crate) fn state(&self) -> State {
+        let program = self.pin();
+        let fresh = self.seen().map_or(0, Seen::fresh);
         State {
-            compiled: self.pin().as_ref().map_or(0, |program| program.regions() as u32),
-            fresh: self.seen().map_or(0, Seen::fresh),
+            compiled: program.is_some(),
+            again: match &*program {
+                Some(program) => program.again(fresh as usize) as u32,
+                None => 0,
+            },
+            fresh,
             missed: self.missed.load(Ordering::Relaxed),
             barred: self.ticket.is_taken() || self.retired.load(Ordering::Relaxed),
         }

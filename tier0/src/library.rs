@@ -8,7 +8,7 @@ use crate::{
     key::Key,
     operand::{FIELDS, Field, Magic},
     shape::{Part, Patch, Reference},
-    stencil::{Author, Authored},
+    stencil::{Author, Authored, Features},
     thunk, verify,
 };
 
@@ -21,6 +21,7 @@ pub struct Library {
     patches: Vec<Patch>,
     references: Vec<Reference>,
     count: usize,
+    features: Features,
 }
 
 /// A stencil: its variants, and what decides among them.
@@ -74,16 +75,28 @@ impl Library {
     /// # Errors
     /// If there are no stencils for this target, or Cranelift made something the verifier refuses.
     pub fn new() -> Result<Self, LibraryError> {
+        Self::with(Features::host())
+    }
+
+    /// As [`Library::new`], without vectors of 256 bits: what CPUs without AVX2 get.
+    ///
+    /// # Errors
+    /// As [`Library::new`].
+    pub fn portable() -> Result<Self, LibraryError> {
+        Self::with(Features::PORTABLE)
+    }
+
+    fn with(features: Features) -> Result<Self, LibraryError> {
         let keys = Key::all();
         // The two compilations of a stencil do not depend on each other.
         let [first, second] = std::thread::scope(|scope| {
-            let other = scope.spawn(|| author_all(&keys, &Magic::SETS[1]));
-            let first = author_all(&keys, &Magic::SETS[0]);
+            let other = scope.spawn(|| author_all(&keys, &Magic::SETS[1], features));
+            let first = author_all(&keys, &Magic::SETS[0], features);
             let second = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             [first, second]
         });
         let pairs = first?.into_iter().zip(second?).map(|(a, b)| [a, b]);
-        Self::assemble(&keys, pairs)
+        Ok(Self { features, ..Self::assemble(&keys, pairs)? })
     }
 
     /// The library of the given compilations.
@@ -98,6 +111,7 @@ impl Library {
             patches: Vec::new(),
             references: Vec::new(),
             count: keys.len(),
+            features: Features::PORTABLE,
         };
         for (&key, pair) in keys.iter().zip(pairs) {
             let shape = verify::verify(key, &pair)?;
@@ -164,6 +178,11 @@ impl Library {
         }
     }
 
+    /// Whether stencils use vectors of 256 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.features.avx2
+    }
+
     /// Position-independent code; its first byte is an [`kiln_abi::EnterFn`].
     pub fn trampoline(&self) -> &[u8] {
         &thunk::TRAMPOLINE
@@ -180,8 +199,12 @@ impl Library {
     }
 }
 
-fn author_all(keys: &[Key], magic: &Magic) -> Result<Vec<Authored>, LibraryError> {
+fn author_all(
+    keys: &[Key],
+    magic: &Magic,
+    features: Features,
+) -> Result<Vec<Authored>, LibraryError> {
     let isa = isa::host()?;
-    let mut author = Author::new(&*isa);
+    let mut author = Author::new(&*isa, features);
     keys.iter().map(|&key| author.author(key, magic)).collect()
 }

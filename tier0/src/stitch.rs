@@ -13,7 +13,7 @@ use crate::{
     stencil::{Symbol, THUNKS},
     thunk,
 };
-use kiln_abi::{ExitId, Records, Word};
+use kiln_abi::{ExitId, ExitKind, Records, Word};
 use kiln_ir::{ConstId, Module, Target};
 
 /// Native bytes of a code object, at most: all offsets stay far below 2^31.
@@ -26,6 +26,13 @@ const STUBS_OF_GROUP: usize = 30;
 const STUB_BYTES: usize = 4;
 const NONE: u32 = u32::MAX;
 
+/// Which stubs of an exit are used: the one that [`LEAVES`], and the one that [`LINKS`].
+type Used = [bool; 2];
+/// The stub goes to [`thunk::leave`]'s code.
+const LEAVES: usize = 0;
+/// The stub goes to [`thunk::link`]'s code.
+const LINKS: usize = 1;
+
 /// What an offset refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Dest {
@@ -33,6 +40,8 @@ pub(crate) enum Dest {
     Region(u32),
     /// An exit's stub.
     Exit(u32),
+    /// The stub that looks for the code at an exit's pc.
+    Link(u32),
     /// An entry of the constant pool.
     Pool(u32),
     /// A thunk.
@@ -90,8 +99,8 @@ pub struct Scratch {
     regions: Vec<u32>,
     pool: Vec<Word>,
     pool_of: Vec<u32>,
-    exits: Vec<bool>,
-    stubs: Vec<u32>,
+    exits: Vec<Used>,
+    stubs: Vec<[u32; 2]>,
     records: Records,
 }
 
@@ -152,11 +161,12 @@ pub(crate) struct Stitcher<'m> {
     pool: Vec<Word>,
     /// By constant, its place in the pool; behind them, the same with the bytes reversed.
     pool_of: Vec<u32>,
-    exits: Vec<bool>,
-    /// Exits that are used.
+    exits: Vec<Used>,
+    /// Stubs of exits that are used.
     stubs_len: usize,
-    /// By exit, where its stub lies; while text is put together.
-    stubs: Vec<u32>,
+    /// By exit, where its stubs lie: the one that leaves, the one that looks on. While text is put
+    /// together.
+    stubs: Vec<[u32; 2]>,
     records: Records,
     thunks: [bool; THUNKS],
     /// What was emitted, if someone wants to know.
@@ -176,9 +186,9 @@ impl<'m> Stitcher<'m> {
         }
         let (insts, regions) = (module.insts.len(), module.regions.len());
         let mut hot = emptied(&mut scratch.text, 64 + insts * 48 + regions * 64);
-        hot.extend(thunk::LEAVE);
+        let leave = thunk::leave(&mut hot, library.is_wide());
         let mut fixups = emptied(&mut scratch.fixups, insts / 2 + regions * 3);
-        fixups.push(Fixup { at: thunk::LEAVE_RECORDS as u32, cold: false, to: Dest::Records });
+        fixups.push(Fixup { at: leave as u32, cold: false, to: Dest::Records });
         Ok(Self {
             library,
             module,
@@ -190,9 +200,9 @@ impl<'m> Stitcher<'m> {
             regions: emptied(&mut scratch.regions, regions),
             pool: emptied(&mut scratch.pool, 0),
             pool_of: filled(&mut scratch.pool_of, 2 * module.exits.pool.len(), NONE),
-            exits: filled(&mut scratch.exits, module.exits.exits.len(), false),
+            exits: filled(&mut scratch.exits, module.exits.exits.len(), [false; 2]),
             stubs_len: 0,
-            stubs: filled(&mut scratch.stubs, module.exits.exits.len(), 0),
+            stubs: filled(&mut scratch.stubs, module.exits.exits.len(), [0; 2]),
             records,
             thunks: [false; THUNKS],
             trace: None,
@@ -261,7 +271,7 @@ impl<'m> Stitcher<'m> {
             Symbol::Exit => {
                 let exit =
                     self.symbols.exit.ok_or(CompileError::Malformed("an exit is missing"))?;
-                self.target(Target::Exit(exit))
+                self.leave(exit)
             }
             Symbol::Taken => {
                 self.symbols.taken.ok_or(CompileError::Malformed("a target is missing"))
@@ -287,14 +297,37 @@ impl<'m> Stitcher<'m> {
                 Ok(Dest::Region(region))
             }
             Target::Region(_) => Err(CompileError::Malformed("no such region")),
-            Target::Exit(ExitId(exit)) => {
-                let used = self.exits.get_mut(exit as usize);
-                let used = used.ok_or(CompileError::Malformed("no such exit"))?;
-                self.stubs_len += !*used as usize;
-                *used = true;
-                Ok(Dest::Exit(exit))
+            Target::Exit(exit) if self.goes_on(exit) => {
+                self.stub(exit, LINKS)?;
+                Ok(Dest::Link(exit.0))
             }
+            Target::Exit(exit) => self.leave(exit),
         }
+    }
+
+    /// Whether code of another object may go on where an exit stands: with everything in its place, at an
+    /// entry, if there is one.
+    fn goes_on(&self, exit: ExitId) -> bool {
+        self.module.exits.exits.get(exit.0 as usize).is_some_and(|exit| {
+            exit.kind == ExitKind::Resume
+                && exit.fixups_len == 0
+                && exit.gas_back == 0
+                && exit.moved == exit.height
+                && exit.pc.0 <= self.module.code_len
+        })
+    }
+
+    fn leave(&mut self, exit: ExitId) -> Result<Dest, CompileError> {
+        self.stub(exit, LEAVES)?;
+        Ok(Dest::Exit(exit.0))
+    }
+
+    fn stub(&mut self, exit: ExitId, kind: usize) -> Result<(), CompileError> {
+        let used = self.exits.get_mut(exit.0 as usize);
+        let used = &mut used.ok_or(CompileError::Malformed("no such exit"))?[kind];
+        self.stubs_len += !*used as usize;
+        *used = true;
+        Ok(())
     }
 
     /// The poll of a back-edge and the jump, as cold code: the side not taken pays nothing.
@@ -321,7 +354,7 @@ impl<'m> Stitcher<'m> {
     /// is one more cache line.
     pub(crate) fn jump(&mut self, target: Target) -> Result<(), CompileError> {
         let to = match target {
-            Target::Exit(exit) => {
+            Target::Exit(exit) if !self.goes_on(exit) => {
                 self.hot.push(0xb8);
                 let number = self.record(exit)?;
                 self.hot.extend(number.to_le_bytes());
@@ -369,12 +402,19 @@ impl<'m> Stitcher<'m> {
         let mut text = std::mem::take(&mut self.hot);
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
-        self.exit_stubs(&mut text);
-        let mut thunks = [0; THUNKS];
+        self.exit_stubs(&mut text, LEAVES, 0);
+        if self.exits.iter().any(|used| used[LINKS]) {
+            let link = text.len();
+            let records = thunk::link(&mut text, 0);
+            let at = records as u32 - cold_start;
+            self.fixups.push(Fixup { at, cold: true, to: Dest::Records });
+            self.exit_stubs(&mut text, LINKS, link);
+        }
+        let (mut thunks, wide) = ([0; THUNKS], self.library.is_wide());
         for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
                 *start = text.len() as u32;
-                if let Some(at) = thunk::emit(&mut text, number as u8, 0) {
+                if let Some(at) = thunk::emit(&mut text, number as u8, 0, wide) {
                     let at = at as u32 - cold_start;
                     self.fixups.push(Fixup { at, cold: true, to: Dest::Records });
                 }
@@ -398,7 +438,8 @@ impl<'m> Stitcher<'m> {
             let at = fixup.at + if fixup.cold { cold_start } else { 0 };
             let to = match fixup.to {
                 Dest::Region(region) => self.regions[region as usize],
-                Dest::Exit(exit) => self.stubs[exit as usize],
+                Dest::Exit(exit) => self.stubs[exit as usize][LEAVES],
+                Dest::Link(exit) => self.stubs[exit as usize][LINKS],
                 Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
                 Dest::Thunk(number) => thunks[number as usize],
                 Dest::Records => records as u32,
@@ -425,11 +466,12 @@ impl<'m> Stitcher<'m> {
         Ok(Text { bytes: text, code_len, records })
     }
 
-    /// Appends the stubs of the exits that are used, and notes where they lie. A stub is
-    /// `mov al, low; jmp end`, and the end of its group adds the lowest number of its records.
-    fn exit_stubs(&mut self, text: &mut Vec<u8>) {
+    /// Appends the stubs of one kind of the exits that are used, and notes where they lie. A stub is
+    /// `mov al, low; jmp end`, and the end of its group adds the lowest number of its records and jumps to
+    /// `to`.
+    fn exit_stubs(&mut self, text: &mut Vec<u8>, kind: usize, to: usize) {
         let (exits, stubs, numbers) = (&self.exits, &mut self.stubs, &self.records.numbers);
-        let mut used = (0..exits.len()).filter(|&exit| exits[exit]).peekable();
+        let mut used = (0..exits.len()).filter(|&exit| exits[exit][kind]).peekable();
         while let Some(&first) = used.peek() {
             let base = numbers[first];
             let mut group = [0; STUBS_OF_GROUP];
@@ -441,18 +483,18 @@ impl<'m> Stitcher<'m> {
                 len += 1;
             }
             for (i, &exit) in group[..len].iter().enumerate() {
-                stubs[exit] = text.len() as u32;
+                stubs[exit][kind] = text.len() as u32;
                 let behind = (4 * (len - i - 1)).saturating_sub(2);
                 text.extend([0xb0, (numbers[exit] - base) as u8, 0xeb, behind as u8]);
             }
             // The last stub falls through: its jump goes nowhere.
             text.truncate(text.len() - 2);
-            // movzx eax, al; add eax, base; jmp leave
+            // movzx eax, al; add eax, base; jmp to
             text.extend([0x0f, 0xb6, 0xc0, 0x05]);
             text.extend(base.to_le_bytes());
             text.push(0xe9);
-            let leave = -(text.len() as i32 + 4);
-            text.extend(leave.to_le_bytes());
+            let distance = to as i64 - (text.len() as i64 + 4);
+            text.extend((distance as i32).to_le_bytes());
         }
     }
 }

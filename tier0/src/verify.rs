@@ -368,15 +368,21 @@ fn renumber(nodes: &mut [Node], keep: &[bool]) -> Result<(), Refusal> {
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::{isa, stencil::Author};
+    use crate::{
+        isa,
+        stencil::{Author, Features},
+    };
 
-    /// Both compilations of every stencil.
+    /// Both compilations of every stencil, for the host's features and for none.
     fn pairs() -> Vec<(Key, [Authored; 2])> {
         let isa = isa::host().expect("a supported host");
-        let mut author = Author::new(&*isa);
-        let mut both =
-            |key| [0, 1].map(|set| author.author(key, &Magic::SETS[set]).expect("compiles"));
-        Key::all().into_iter().map(|key| (key, both(key))).collect()
+        let all = [Features::PORTABLE, Features::host()].map(|features| {
+            let mut author = Author::new(&*isa, features);
+            let mut both =
+                |key| [0, 1].map(|set| author.author(key, &Magic::SETS[set]).expect("compiles"));
+            Key::all().into_iter().map(|key| (key, both(key))).collect::<Vec<_>>()
+        });
+        all.into_iter().flatten().collect()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     operand::Field,
     stitch::{Emitted, Scratch, Stitcher, Text},
 };
-use kiln_abi::{CodeObject, EntryTable, HelperShape, Slot, Word};
+use kiln_abi::{CodeObject, EntryTable, HelperShape, STACK_LIMIT, Slot, Word};
 use kiln_ir::{Bounds, ConstId, Inst, Limits, Module, Op, Operand, Region, Target, Terminator};
 
 /// Constants that stand in a 32-bit immediate or displacement are at most this, so that a word at
@@ -186,8 +186,14 @@ impl<'m> Compiler<'m> {
         if !(need || grow || gas) {
             return Ok(());
         }
-        self.code.set(Field::A, -32 * i64::from(region.need));
-        self.code.set(Field::B, 32 * i64::from(region.grow));
+        let (words, room) = (i64::from(region.need), i64::from(region.grow));
+        let (words, room) = (32 * words, 32 * room);
+        self.code.set(Field::A, -words);
+        let most = 32 * STACK_LIMIT as i64;
+        if need && grow && words + room > most {
+            return Err(CompileError::Malformed("more words than a stack holds"));
+        }
+        self.code.set(Field::B, if need { most - words - room } else { room });
         self.imm(Field::Imm, region.gas)?;
         self.code.symbols.exit = Some(region.entry_exit);
         self.code.emit(Key::Check { need, grow, gas })
