@@ -10,7 +10,7 @@ use crate::{
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
-    program::{Kept, Part, Program},
+    program::Program,
     slot::Seen,
     stats::Stats,
 };
@@ -119,10 +119,8 @@ pub(crate) struct Task<'a> {
     pub(crate) subject: Subject<'a>,
     /// Only the blocks that were seen; then the work is proportional to them. Else all.
     pub(crate) seen: Option<&'a Seen>,
-    /// How many blocks behind each of these, too.
-    pub(crate) follow: usize,
-    /// What stays of the program there is; the rest is compiled in one more code object.
-    pub(crate) kept: Option<Kept<'a>>,
+    /// Whether it is heat that asks for them: then only for what gains by it.
+    pub(crate) counted: bool,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
@@ -155,12 +153,11 @@ impl Compiler<'_> {
         stats.compile_cpu_ns += clock.elapsed();
         SCRATCH.set(Some(scratch));
         let program = result?;
-        let newest = program.newest();
         stats.programs += 1;
-        stats.regions += newest.regions as u64;
-        stats.instructions += newest.instructions as u64;
+        stats.regions += program.regions() as u64;
+        stats.instructions += program.instructions() as u64;
         stats.bytecode_bytes += program.bytecode().len() as u64;
-        stats.code_bytes += newest.code_bytes as u64;
+        stats.code_bytes += program.code_bytes() as u64;
         Ok(program)
     }
 
@@ -182,42 +179,17 @@ impl Compiler<'_> {
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
                     let dests = JumpDests::from_bits(table.as_slice());
-                    match &task.kept {
-                        None => {
-                            let leaders = seen.leaders();
-                            let mut blocks =
-                                Blocks::at_leaders(code, dests, leaders, baked, bounds)?;
-                            blocks.follow(code, task.follow, baked, bounds)?;
-                            blocks
-                        }
-                        Some(kept) => {
-                            let leaders = seen.leaders().filter(|&pc| !kept.has(pc));
-                            let mut leaders: Vec<_> = leaders.chain(kept.going()).collect();
-                            leaders.sort_unstable();
-                            leaders.dedup();
-                            let leaders = leaders.into_iter();
-                            let mut blocks =
-                                Blocks::at_leaders(code, dests, leaders, baked, bounds)?;
-                            blocks.follow(code, task.follow, baked, bounds)?;
-                            blocks
-                        }
-                    }
+                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?
                 }
                 _ => Blocks::scan(code, baked, bounds)?,
             })
         })?;
         let module = clock.time(&mut stats.lower_ns, || {
             self.begin(Phase::Lower, task)?;
-            let stays = |pc| task.kept.as_ref().is_some_and(|kept| kept.has(pc));
-            let select = |pc| (task.select)(pc) && !stays(pc);
-            Ok(scratch.ir.build(code, &blocks, baked, bounds, &select)?)
+            Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
         })?;
         // Only what heat asks for: who recorded, or wants whole codes, is to have them.
-        let first = task.kept.is_none();
-        if first
-            && task.follow > 0
-            && !policy::gains(module.instructions(), module.storage_accesses())
-        {
+        if task.counted && !policy::gains(module.instructions(), module.storage_accesses()) {
             scratch.ir.recycle(module);
             return Err(CompileError::StorageBound);
         }
@@ -258,20 +230,16 @@ impl Compiler<'_> {
         })?;
         let program = clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let place = |bytes: &[u8], base| match self.memory.place_in(bytes, base) {
+            let place = |bytes: &[u8]| match self.memory.place(bytes) {
                 Err(MemoryError::Full { .. }) if (self.make_room)(bytes.len()) => {
-                    self.memory.place_in(bytes, base)
+                    self.memory.place(bytes)
                 }
                 placed => placed,
             };
-            let code = place(&object.text, task.kept.map(|kept| kept.segment()))?;
+            let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
-            let part = Part::new(module, code, registration);
-            let (entries, table) = (object.entries, |bytes: &[u8]| place(bytes, None));
-            Ok(match &task.kept {
-                None => Program::native(task.subject.bytecode.clone(), part, entries, &table),
-                Some(kept) => Program::extended(kept, part, entries, &table),
-            }?)
+            let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
+            Ok(Program::native(bytecode, module, placed, &object.entries, &place)?)
         })?;
         scratch.recycle(object.text);
         Ok(program)

@@ -11,19 +11,15 @@ use crate::{
 use kiln_abi::{Context, EnterFn, EntryTable, Leave, Pc, RawEntries, Records, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An immutable compiled program: a snapshot of what is compiled, made of one or more code objects.
+/// An immutable compiled program.
 ///
 /// What each frame looks at lies in its first cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Program {
-    /// What entries are offsets from: the segment of code memory that holds all its parts. Null for the
-    /// evaluator.
+    /// What entries are offsets from. Null for the evaluator.
     base: *const u8,
     /// The words of the table of entries.
     entries: *const u32,
@@ -53,7 +49,9 @@ pub(crate) type Place<'a> = &'a dyn Fn(&[u8]) -> Result<CodeBlock, MemoryError>;
 #[derive(Debug)]
 enum Body {
     Native {
-        parts: Box<[Arc<Part>]>,
+        /// In front of the code, so that it is dropped first.
+        _registration: Registration,
+        code: CodeBlock,
         /// The words of the table of entries.
         table: CodeBlock,
     },
@@ -61,160 +59,21 @@ enum Body {
     Evaluated { module: Module, records: Records, _table: EntryTable },
 }
 
-/// A code object in its place. Programs that succeed each other share what they have in common.
-#[derive(Debug)]
-pub(crate) struct Part {
-    /// In front of the code, so that it is dropped first.
-    _registration: Registration,
-    code: CodeBlock,
-    regions: usize,
-    instructions: usize,
-}
-
-impl Part {
-    pub(crate) fn new(module: &Module, code: CodeBlock, registration: Registration) -> Self {
-        let (regions, instructions) = (module.regions.len(), module.instructions());
-        Self { _registration: registration, code, regions, instructions }
-    }
-}
-
-/// What was compiled.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Size {
-    pub(crate) regions: usize,
-    pub(crate) instructions: usize,
-    pub(crate) code_bytes: usize,
-}
-
-fn bytes_of(words: &[u32]) -> &[u8] {
-    // SAFETY: all bytes of integers are initialised, and bytes may lie anywhere.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
-}
-
-/// The parts of a program that stay in the next one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept<'a> {
-    program: &'a Program,
-    parts: usize,
-    /// Blocks of the others, which are compiled again.
-    pub(crate) again: usize,
-}
-
-impl Kept<'_> {
-    /// Whether the block at a pc is compiled, and stays so.
-    pub(crate) fn has(&self, pc: Pc) -> bool {
-        self.program.entry(pc.0 as usize).is_some_and(|entry| !self.goes(entry))
-    }
-
-    /// The leaders of the blocks that are compiled again, in order.
-    pub(crate) fn going(&self) -> impl Iterator<Item = Pc> {
-        let entries = if self.again > 0 { Some(self.program.entries()) } else { None };
-        let all = entries.into_iter().flat_map(|entries| entries.iter());
-        all.filter(|&(_, entry)| self.goes(entry)).map(|(pc, _)| pc)
-    }
-
-    /// Where code has to lie that goes with it.
-    pub(crate) fn segment(&self) -> *const u8 {
-        self.program.base
-    }
-
-    fn goes(&self, entry: u32) -> bool {
-        self.program.native_parts()[self.parts..].iter().any(|part| {
-            let start = part.code.offset();
-            (start..start + part.code.len()).contains(&(entry as usize))
-        })
-    }
-}
-
-static RATIO: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| crate::policy::knob("X_RATIO", 2) as usize);
-
-/// How many parts of these sizes stay with a new one of `fresh` blocks, and how many blocks of the others are
-/// to be taken into it.
-fn kept_of<P>(parts: &[P], size: impl Fn(&P) -> usize, fresh: usize) -> (usize, usize) {
-    let (mut kept, mut again) = (parts.len(), 0);
-    let ratio = *RATIO;
-    while kept > 0 && size(&parts[kept - 1]) < ratio * (fresh + again) {
-        kept -= 1;
-        again += size(&parts[kept]);
-    }
-    (kept, again)
-}
-
 impl Program {
-    /// A program of one code object, whose entries are `entries`.
+    /// Of an object's text in its place. Its table of entries goes to code memory too, where it lies on the
+    /// same large pages.
     pub(crate) fn native(
         bytecode: Bytecode,
-        part: Part,
-        entries: EntryTable,
+        module: &Module,
+        (code, registration): (CodeBlock, Registration),
+        entries: &EntryTable,
         place: Place<'_>,
     ) -> Result<Self, MemoryError> {
-        Self::of_parts(bytecode, Vec::new(), part, None, entries, place)
-    }
-
-    /// The blocks of some of its parts, and what is not of them is to be compiled in one more code object:
-    /// its entries are `entries`, and take the place of those that are there.
-    pub(crate) fn extended(
-        kept: &Kept<'_>,
-        part: Part,
-        entries: EntryTable,
-        place: Place<'_>,
-    ) -> Result<Self, MemoryError> {
-        let program = kept.program;
-        debug_assert_eq!(part.code.base().as_ptr().cast_const(), program.base);
-        let merged = Some(EntryTable::copy(program.entries()));
-        let parts = program.native_parts()[..kept.parts].to_vec();
-        Self::of_parts(program.bytecode.clone(), parts, part, merged, entries, place)
-    }
-
-    fn native_parts(&self) -> &[Arc<Part>] {
-        match &self.body {
-            Body::Native { parts, .. } => parts,
-            Body::Evaluated { .. } => &[],
-        }
-    }
-
-    /// What stays of it where so many more blocks are compiled: parts are put together so that each is at
-    /// least twice the next. So a block is compiled again as often as the program doubles, and there are
-    /// no more parts than that. None if it is better compiled as a whole.
-    pub(crate) fn kept(&self, fresh: usize) -> Option<Kept<'_>> {
-        let (parts, again) = kept_of(self.native_parts(), |part| part.regions, fresh);
-        (parts > 0).then_some(Kept { program: self, parts, again })
-    }
-
-    /// Blocks that would be compiled again with so many others.
-    pub(crate) fn again(&self, fresh: usize) -> usize {
-        match &self.body {
-            Body::Native { parts, .. } => kept_of(parts, |part| part.regions, fresh).1,
-            Body::Evaluated { .. } => self.regions,
-        }
-    }
-
-    fn of_parts(
-        bytecode: Bytecode,
-        mut parts: Vec<Arc<Part>>,
-        part: Part,
-        merged: Option<EntryTable>,
-        mut entries: EntryTable,
-        place: Place<'_>,
-    ) -> Result<Self, MemoryError> {
-        let base = part.code.base().as_ptr().cast_const();
-        let offset = u32::try_from(part.code.offset()).expect("an offset within a segment");
-        entries.move_by(offset);
-        let entries = match merged {
-            None => entries,
-            Some(mut merged) => {
-                merged.extend(&entries);
-                merged
-            }
-        };
+        let counts = (module.regions.len(), module.instructions());
         let table = place(bytes_of(entries.words()))?;
-        parts.push(Arc::new(part));
-        let (regions, instructions) = parts.iter().fold((0, 0), |(regions, instructions), part| {
-            (regions + part.regions, instructions + part.instructions)
-        });
-        let words = table.ptr().as_ptr().cast_const().cast();
-        let body = Body::Native { parts: parts.into(), table };
-        Ok(Self::new(bytecode, (regions, instructions), base, (&entries, words), body))
+        let (base, words) = (code.ptr().as_ptr().cast_const(), table.ptr().as_ptr().cast_const());
+        let body = Body::Native { _registration: registration, code, table };
+        Ok(Self::new(bytecode, counts, base, (entries, words.cast()), body))
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
@@ -269,32 +128,10 @@ impl Program {
         self.instructions
     }
 
-    /// The code object that was compiled last.
-    pub(crate) fn newest(&self) -> Size {
-        match &self.body {
-            Body::Native { parts, .. } => parts.last().map_or(Size::default(), |part| Size {
-                regions: part.regions,
-                instructions: part.instructions,
-                code_bytes: part.code.len(),
-            }),
-            Body::Evaluated { .. } => {
-                Size { regions: self.regions, instructions: self.instructions, code_bytes: 0 }
-            }
-        }
-    }
-
-    /// Code objects it is made of.
-    pub fn parts(&self) -> usize {
-        match &self.body {
-            Body::Native { parts, .. } => parts.len(),
-            Body::Evaluated { .. } => 1,
-        }
-    }
-
     /// Bytes of machine code and data; 0 for the evaluator.
     pub fn code_bytes(&self) -> usize {
         match &self.body {
-            Body::Native { parts, .. } => parts.iter().map(|part| part.code.len()).sum(),
+            Body::Native { code, .. } => code.len(),
             Body::Evaluated { .. } => 0,
         }
     }
@@ -302,9 +139,7 @@ impl Program {
     /// Bytes that it takes of code memory, with its tables.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.body {
-            Body::Native { parts, table } => {
-                parts.iter().map(|part| part.code.reserved()).sum::<usize>() + table.reserved()
-            }
+            Body::Native { code, table, .. } => code.reserved() + table.reserved(),
             Body::Evaluated { .. } => 0,
         }
     }
@@ -388,28 +223,7 @@ impl Program {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    fn kept_of(sizes: &[usize], fresh: usize) -> (usize, usize) {
-        super::kept_of(sizes, |&size| size, fresh)
-    }
-
-    #[test]
-    fn each_part_is_twice_the_next() {
-        assert_eq!(kept_of(&[], 3), (0, 0));
-        assert_eq!(kept_of(&[10], 5), (1, 0));
-        assert_eq!(kept_of(&[10], 6), (0, 10));
-        assert_eq!(kept_of(&[40, 10], 6), (1, 10));
-        assert_eq!(kept_of(&[30, 10], 6), (0, 40));
-        // A thousand blocks one after the other: each is compiled about ten times.
-        let (mut sizes, mut compiled) = (Vec::new(), 0);
-        for _ in 0..1000 {
-            let (kept, again) = kept_of(&sizes, 1);
-            sizes.truncate(kept);
-            sizes.push(1 + again);
-            compiled += 1 + again;
-            assert!(sizes.windows(2).all(|pair| pair[0] >= 2 * pair[1]));
-        }
-        assert!(sizes.len() <= 10 && compiled < 10_000, "{compiled}");
-    }
+fn bytes_of(words: &[u32]) -> &[u8] {
+    // SAFETY: all bytes of integers are initialised, and bytes may lie anywhere.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }

@@ -106,50 +106,34 @@ pub(crate) struct Authored {
     pub relocs: Vec<(usize, Symbol, Width)>,
 }
 
-/// What hand-written stencils may use of the CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Features {
-    /// Vectors of 256 bits.
-    pub(crate) avx2: bool,
-}
-
-impl Features {
-    /// All that the CPU has.
-    pub(crate) fn host() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        return Self { avx2: std::is_x86_feature_detected!("avx2") && std::env::var_os("X_NOAVX").is_none() };
-        #[cfg(not(target_arch = "x86_64"))]
-        Self::PORTABLE
-    }
-
-    /// None.
-    pub(crate) const PORTABLE: Self = Self { avx2: false };
-}
-
 /// Cranelift's reusable state.
 pub(crate) struct Author<'i> {
     isa: &'i dyn TargetIsa,
-    features: Features,
     context: Context,
     builder: FunctionBuilderContext,
     control: ControlPlane,
 }
 
 impl<'i> Author<'i> {
-    /// An author for the CPU of the ISA, of which hand-written stencils use these features.
-    pub(crate) fn new(isa: &'i dyn TargetIsa, features: Features) -> Self {
+    /// An author for the given CPU.
+    pub(crate) fn new(isa: &'i dyn TargetIsa) -> Self {
         Self {
             isa,
-            features,
             context: Context::new(),
             builder: FunctionBuilderContext::new(),
             control: ControlPlane::default(),
         }
     }
 
-    /// Compiles one stencil, with the given values standing for its fields.
-    pub(crate) fn author(&mut self, key: Key, magic: &Magic) -> Result<Authored, LibraryError> {
-        if let Some(authored) = hand::author(key, magic, self.features.avx2) {
+    /// Compiles one stencil, with the given values standing for its fields; with whole words if `wide`,
+    /// where the key has that.
+    pub(crate) fn author(
+        &mut self,
+        key: Key,
+        magic: &Magic,
+        wide: bool,
+    ) -> Result<Authored, LibraryError> {
+        if let Some(authored) = hand::author(key, magic, wide) {
             return Ok(authored);
         }
         let params = match key {

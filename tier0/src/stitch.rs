@@ -13,7 +13,7 @@ use crate::{
     stencil::{Symbol, THUNKS},
     thunk,
 };
-use kiln_abi::{ExitId, ExitKind, Records, Word};
+use kiln_abi::{ExitId, Records, Word};
 use kiln_ir::{ConstId, Module, Target};
 
 /// Native bytes of a code object, at most: all offsets stay far below 2^31.
@@ -26,13 +26,6 @@ const STUBS_OF_GROUP: usize = 30;
 const STUB_BYTES: usize = 4;
 const NONE: u32 = u32::MAX;
 
-/// Which stubs of an exit are used: the one that [`LEAVES`], and the one that [`LINKS`].
-type Used = [bool; 2];
-/// The stub goes to [`thunk::leave`]'s code.
-const LEAVES: usize = 0;
-/// The stub goes to [`thunk::link`]'s code.
-const LINKS: usize = 1;
-
 /// What an offset refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Dest {
@@ -40,8 +33,6 @@ pub(crate) enum Dest {
     Region(u32),
     /// An exit's stub.
     Exit(u32),
-    /// The stub that looks for the code at an exit's pc.
-    Link(u32),
     /// An entry of the constant pool.
     Pool(u32),
     /// A thunk.
@@ -99,8 +90,8 @@ pub struct Scratch {
     regions: Vec<u32>,
     pool: Vec<Word>,
     pool_of: Vec<u32>,
-    exits: Vec<Used>,
-    stubs: Vec<[u32; 2]>,
+    exits: Vec<bool>,
+    stubs: Vec<u32>,
     records: Records,
 }
 
@@ -157,16 +148,18 @@ pub(crate) struct Stitcher<'m> {
     pub values: [i64; FIELDS],
     /// What the symbols stand for.
     pub symbols: Symbols,
+    /// Whether words are handled whole: less code, which is slower right behind code that wrote them limb
+    /// by limb.
+    pub wide: bool,
     regions: Vec<u32>,
     pool: Vec<Word>,
     /// By constant, its place in the pool; behind them, the same with the bytes reversed.
     pool_of: Vec<u32>,
-    exits: Vec<Used>,
-    /// Stubs of exits that are used.
+    exits: Vec<bool>,
+    /// Exits that are used.
     stubs_len: usize,
-    /// By exit, where its stubs lie: the one that leaves, the one that looks on. While text is put
-    /// together.
-    stubs: Vec<[u32; 2]>,
+    /// By exit, where its stub lies; while text is put together.
+    stubs: Vec<u32>,
     records: Records,
     thunks: [bool; THUNKS],
     /// What was emitted, if someone wants to know.
@@ -196,13 +189,14 @@ impl<'m> Stitcher<'m> {
             cold: emptied(&mut scratch.cold, insts * 4),
             fixups,
             values: [0; FIELDS],
+            wide: false,
             symbols: Symbols { exit: None, taken: None, helper: 0, pool_a: 0, pool_b: 0 },
             regions: emptied(&mut scratch.regions, regions),
             pool: emptied(&mut scratch.pool, 0),
             pool_of: filled(&mut scratch.pool_of, 2 * module.exits.pool.len(), NONE),
-            exits: filled(&mut scratch.exits, module.exits.exits.len(), [false; 2]),
+            exits: filled(&mut scratch.exits, module.exits.exits.len(), false),
             stubs_len: 0,
-            stubs: filled(&mut scratch.stubs, module.exits.exits.len(), [0; 2]),
+            stubs: filled(&mut scratch.stubs, module.exits.exits.len(), 0),
             records,
             thunks: [false; THUNKS],
             trace: None,
@@ -229,7 +223,8 @@ impl<'m> Stitcher<'m> {
 
     /// Copies and patches a stencil.
     pub(crate) fn emit(&mut self, key: Key) -> Result<(), CompileError> {
-        let variant = self.library.variant(key, &self.values).ok_or(CompileError::NoStencil)?;
+        let variant =
+            self.library.variant(key, &self.values, self.wide).ok_or(CompileError::NoStencil)?;
         let hot = self.library.part(variant, 0);
         let at = self.hot.len();
         let bases = [at as u32, self.cold.len() as u32];
@@ -271,7 +266,7 @@ impl<'m> Stitcher<'m> {
             Symbol::Exit => {
                 let exit =
                     self.symbols.exit.ok_or(CompileError::Malformed("an exit is missing"))?;
-                self.leave(exit)
+                self.target(Target::Exit(exit))
             }
             Symbol::Taken => {
                 self.symbols.taken.ok_or(CompileError::Malformed("a target is missing"))
@@ -297,37 +292,14 @@ impl<'m> Stitcher<'m> {
                 Ok(Dest::Region(region))
             }
             Target::Region(_) => Err(CompileError::Malformed("no such region")),
-            Target::Exit(exit) if self.goes_on(exit) => {
-                self.stub(exit, LINKS)?;
-                Ok(Dest::Link(exit.0))
+            Target::Exit(ExitId(exit)) => {
+                let used = self.exits.get_mut(exit as usize);
+                let used = used.ok_or(CompileError::Malformed("no such exit"))?;
+                self.stubs_len += !*used as usize;
+                *used = true;
+                Ok(Dest::Exit(exit))
             }
-            Target::Exit(exit) => self.leave(exit),
         }
-    }
-
-    /// Whether code of another object may go on where an exit stands: with everything in its place, at an
-    /// entry, if there is one.
-    fn goes_on(&self, exit: ExitId) -> bool {
-        self.module.exits.exits.get(exit.0 as usize).is_some_and(|exit| {
-            exit.kind == ExitKind::Resume
-                && exit.fixups_len == 0
-                && exit.gas_back == 0
-                && exit.moved == exit.height
-                && exit.pc.0 <= self.module.code_len
-        })
-    }
-
-    fn leave(&mut self, exit: ExitId) -> Result<Dest, CompileError> {
-        self.stub(exit, LEAVES)?;
-        Ok(Dest::Exit(exit.0))
-    }
-
-    fn stub(&mut self, exit: ExitId, kind: usize) -> Result<(), CompileError> {
-        let used = self.exits.get_mut(exit.0 as usize);
-        let used = &mut used.ok_or(CompileError::Malformed("no such exit"))?[kind];
-        self.stubs_len += !*used as usize;
-        *used = true;
-        Ok(())
     }
 
     /// The poll of a back-edge and the jump, as cold code: the side not taken pays nothing.
@@ -335,7 +307,7 @@ impl<'m> Stitcher<'m> {
         self.symbols.exit = Some(exit);
         let to = self.target(Target::Region(region))?;
         let variant =
-            self.library.variant(Key::Poll, &self.values).ok_or(CompileError::NoStencil)?;
+            self.library.variant(Key::Poll, &self.values, false).ok_or(CompileError::NoStencil)?;
         let poll = self.library.part(variant, 0);
         let at = self.cold.len() as u32;
         copy(&mut self.cold, poll, &self.values);
@@ -354,7 +326,7 @@ impl<'m> Stitcher<'m> {
     /// is one more cache line.
     pub(crate) fn jump(&mut self, target: Target) -> Result<(), CompileError> {
         let to = match target {
-            Target::Exit(exit) if !self.goes_on(exit) => {
+            Target::Exit(exit) => {
                 self.hot.push(0xb8);
                 let number = self.record(exit)?;
                 self.hot.extend(number.to_le_bytes());
@@ -402,14 +374,7 @@ impl<'m> Stitcher<'m> {
         let mut text = std::mem::take(&mut self.hot);
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
-        self.exit_stubs(&mut text, LEAVES, 0);
-        if self.exits.iter().any(|used| used[LINKS]) {
-            let link = text.len();
-            let records = thunk::link(&mut text, 0);
-            let at = records as u32 - cold_start;
-            self.fixups.push(Fixup { at, cold: true, to: Dest::Records });
-            self.exit_stubs(&mut text, LINKS, link);
-        }
+        self.exit_stubs(&mut text);
         let (mut thunks, wide) = ([0; THUNKS], self.library.is_wide());
         for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
@@ -438,8 +403,7 @@ impl<'m> Stitcher<'m> {
             let at = fixup.at + if fixup.cold { cold_start } else { 0 };
             let to = match fixup.to {
                 Dest::Region(region) => self.regions[region as usize],
-                Dest::Exit(exit) => self.stubs[exit as usize][LEAVES],
-                Dest::Link(exit) => self.stubs[exit as usize][LINKS],
+                Dest::Exit(exit) => self.stubs[exit as usize],
                 Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
                 Dest::Thunk(number) => thunks[number as usize],
                 Dest::Records => records as u32,
@@ -466,12 +430,11 @@ impl<'m> Stitcher<'m> {
         Ok(Text { bytes: text, code_len, records })
     }
 
-    /// Appends the stubs of one kind of the exits that are used, and notes where they lie. A stub is
-    /// `mov al, low; jmp end`, and the end of its group adds the lowest number of its records and jumps to
-    /// `to`.
-    fn exit_stubs(&mut self, text: &mut Vec<u8>, kind: usize, to: usize) {
+    /// Appends the stubs of the exits that are used, and notes where they lie. A stub is
+    /// `mov al, low; jmp end`, and the end of its group adds the lowest number of its records.
+    fn exit_stubs(&mut self, text: &mut Vec<u8>) {
         let (exits, stubs, numbers) = (&self.exits, &mut self.stubs, &self.records.numbers);
-        let mut used = (0..exits.len()).filter(|&exit| exits[exit][kind]).peekable();
+        let mut used = (0..exits.len()).filter(|&exit| exits[exit]).peekable();
         while let Some(&first) = used.peek() {
             let base = numbers[first];
             let mut group = [0; STUBS_OF_GROUP];
@@ -483,18 +446,18 @@ impl<'m> Stitcher<'m> {
                 len += 1;
             }
             for (i, &exit) in group[..len].iter().enumerate() {
-                stubs[exit][kind] = text.len() as u32;
+                stubs[exit] = text.len() as u32;
                 let behind = (4 * (len - i - 1)).saturating_sub(2);
                 text.extend([0xb0, (numbers[exit] - base) as u8, 0xeb, behind as u8]);
             }
             // The last stub falls through: its jump goes nowhere.
             text.truncate(text.len() - 2);
-            // movzx eax, al; add eax, base; jmp to
+            // movzx eax, al; add eax, base; jmp leave
             text.extend([0x0f, 0xb6, 0xc0, 0x05]);
             text.extend(base.to_le_bytes());
             text.push(0xe9);
-            let distance = to as i64 - (text.len() as i64 + 4);
-            text.extend((distance as i32).to_le_bytes());
+            let leave = -(text.len() as i32 + 4);
+            text.extend(leave.to_le_bytes());
         }
     }
 }
@@ -521,6 +484,11 @@ impl Stitcher<'_> {
     #[inline]
     pub(crate) fn set(&mut self, field: Field, value: i64) {
         self.values[field as usize] = value;
+    }
+
+    /// Whether there are stencils that handle words whole.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.library.is_wide()
     }
 
     /// Bytes of hot code so far.

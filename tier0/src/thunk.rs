@@ -10,7 +10,7 @@
 //! the native stack pointer is aligned to 16. Arguments of thunks are in rdx, rcx, r8, r9.
 
 use crate::stencil::Thunk;
-use kiln_abi::{Helper, HelperShape, Records, context_offset};
+use kiln_abi::{Helper, HelperShape, context_offset};
 
 /// `extern "C" fn(cx: rdi, sp: rsi, block: rdx) -> Leave`, which is [`kiln_abi::EnterFn`].
 pub(crate) const TRAMPOLINE: [u8; 9] = [
@@ -39,37 +39,6 @@ pub(crate) fn leave(code: &mut Vec<u8>, wide: bool) -> usize {
     records
 }
 
-/// Appends what goes on at the pc of the record with the number in rax: in the code that has an entry there,
-/// one of another object of the program, or out. Whatever it leads to may lead back, so each way is one
-/// of those that are counted for the next safepoint. Answers where the distance to the records is to be
-/// filled in.
-pub(crate) fn link(code: &mut Vec<u8>, leave: usize) -> usize {
-    // sub dword [rsi + poll], 1
-    code.extend([0x83, 0x6e, context_offset!(poll) as u8, 1]);
-    jump_if(code, BELOW, leave);
-    // lea rcx, [rip + records]
-    code.extend([0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
-    let records = code.len() - 4;
-    // mov ecx, [rcx + 4 * rax]; and ecx, PC_MASK
-    code.extend([0x8b, 0x0c, 0x81, 0x81, 0xe1]);
-    code.extend(Records::PC_MASK.to_le_bytes());
-    // From here on `kiln_abi::EntryTable`, as in a computed jump. mov rdx, [rsi + entries]
-    code.extend([0x48, 0x8b, 0x56, context_offset!(entries) as u8]);
-    // mov r8d, ecx; shr r8d, 5; movzx r8d, word [rdx + 2 * r8]; shl r8d, 5
-    code.extend([0x41, 0x89, 0xc8, 0x41, 0xc1, 0xe8, 5]);
-    code.extend([0x46, 0x0f, 0xb7, 0x04, 0x42, 0x41, 0xc1, 0xe0, 5]);
-    // and ecx, 31; add ecx, r8d; mov ecx, [rdx + 4 * rcx]
-    code.extend([0x83, 0xe1, 31, 0x44, 0x01, 0xc1, 0x8b, 0x0c, 0x8a]);
-    // shr ecx, 1
-    code.extend([0xd1, 0xe9]);
-    jump_if(code, EQUAL, leave);
-    // add rcx, [rsi + code_base]; jmp rcx
-    code.extend([0x48, 0x03, 0x4e, context_offset!(code_base) as u8, 0xff, 0xe1]);
-    records
-}
-
-const BELOW: u8 = 0x82;
-const EQUAL: u8 = 0x84;
 const NOT_EQUAL: u8 = 0x85;
 
 fn jump_if(code: &mut Vec<u8>, condition: u8, to: usize) {

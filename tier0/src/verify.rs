@@ -368,21 +368,30 @@ fn renumber(nodes: &mut [Node], keep: &[bool]) -> Result<(), Refusal> {
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::{
-        isa,
-        stencil::{Author, Features},
-    };
+    use crate::{isa, stencil::Author};
 
-    /// Both compilations of every stencil, for the host's features and for none.
+    /// Both compilations of every stencil.
     fn pairs() -> Vec<(Key, [Authored; 2])> {
         let isa = isa::host().expect("a supported host");
-        let all = [Features::PORTABLE, Features::host()].map(|features| {
-            let mut author = Author::new(&*isa, features);
-            let mut both =
-                |key| [0, 1].map(|set| author.author(key, &Magic::SETS[set]).expect("compiles"));
-            Key::all().into_iter().map(|key| (key, both(key))).collect::<Vec<_>>()
-        });
-        all.into_iter().flatten().collect()
+        let mut author = Author::new(&*isa);
+        let mut both = |key, wide| {
+            [0, 1].map(|set| author.author(key, &Magic::SETS[set], wide).expect("compiles"))
+        };
+        let wide = Key::all().into_iter().filter(|key| key.is_wide()).map(|key| (key, true));
+        let all = Key::all().into_iter().map(|key| (key, false)).chain(wide);
+        all.map(|(key, wide)| (key, both(key, wide))).collect()
+    }
+
+    /// Only these are other code where words are handled whole.
+    #[test]
+    fn what_is_wide_is_known() {
+        let isa = isa::host().expect("a supported host");
+        let mut author = Author::new(&*isa);
+        for key in Key::all() {
+            let mut bytes =
+                |wide| author.author(key, &Magic::SETS[0], wide).expect("compiles").bytes;
+            assert_eq!(bytes(false) != bytes(true), key.is_wide(), "{key:?}");
+        }
     }
 
     #[test]

@@ -8,12 +8,11 @@ use crate::{
     backend::{BackendStats, Failure, Job, Note, Ticket, Work},
     compile::{CompileError, Compiler, Task},
     config::{Backend, Compile, Config},
-    force::Force,
     heat::HotFrom,
-    hooks::{Hooks, Tier},
+    hooks::{CompileThread, Hooks, Tier},
     known::Known,
     local::Local,
-    memory::{CodeBlock, CodeMemory, MemoryError},
+    memory::{CodeBlock, CodeMemory},
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::Policy,
     program::Program,
@@ -95,9 +94,6 @@ struct Native {
     _registration: Registration,
     trampoline: CodeBlock,
 }
-
-/// Blocks behind a hot one that are compiled with it.
-const FOLLOWED: usize = 4;
 
 impl Shared {
     pub(super) fn new(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
@@ -314,6 +310,10 @@ impl Shared {
         };
         let mut stats = Stats::default();
         let result = self.compile(slot, job, subject, &mut stats);
+        let off_path = job.thread() != CompileThread::Calling || !self.policy.background;
+        if self.config.huge_pages && off_path {
+            self.memory.use_huge_pages();
+        }
         stats.compile_errors += result.is_err() as u64;
         self.count(stats);
         // Nothing is held here: a callback may use the engine.
@@ -341,30 +341,16 @@ impl Shared {
             Compile::Seen if !config.force.promote => slot.seen(),
             _ => None,
         };
-        // What was not seen to be in it. Without any, the program is compiled again as it is.
-        let present = slot.program();
-        let kept = seen.filter(|_| config.force == Force::NONE).and_then(|seen| {
-            let program = present.as_deref()?;
-            let fresh = seen.leaders().filter(|&pc| !program.is_compiled(pc)).count();
-            if fresh > 0 { program.kept(fresh) } else { None }
-        });
         slot.settle();
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
-        let follow = if seen.is_some_and(Seen::sampled) { FOLLOWED } else { 0 };
+        let counted = seen.is_some_and(Seen::counted);
         let cancelled = || job.is_cancelled();
-        let task = Task { subject, seen, follow, kept, select: &select, cancelled: &cancelled };
+        let task = Task { subject, seen, counted, select: &select, cancelled: &cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
-        let mut compile = |task: &Task<'_>| {
-            catch_unwind(AssertUnwindSafe(|| compiler.compile(task, stats)))
-                .unwrap_or(Err(CompileError::Panicked))
-        };
-        let result = match compile(&task) {
-            Err(CompileError::Memory(MemoryError::Far)) => compile(&Task { kept: None, ..task }),
-            result => result,
-        };
-        result.map(Arc::new)
+        let result = catch_unwind(AssertUnwindSafe(|| compiler.compile(&task, stats)));
+        result.unwrap_or(Err(CompileError::Panicked)).map(Arc::new)
     }
 }
 

@@ -67,10 +67,6 @@ impl Shared {
         drop(slots);
         stats.slots_forgotten += self.forget(&idle, &config);
         self.count(stats);
-        // Here, because it takes time: a page of 2 MiB is cleared and copied.
-        if self.config.huge_pages {
-            self.memory.use_huge_pages();
-        }
     }
 
     /// Forgets codes without a program, if there are too many. Answers how many.

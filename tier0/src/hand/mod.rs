@@ -83,15 +83,16 @@ struct Assembler<'m> {
     ways: Vec<(usize, Way)>,
 }
 
-/// The stencil, if it is one of those written by hand; `avx2` says whether the CPU has that.
-pub(crate) fn author(key: Key, magic: &Magic, avx2: bool) -> Option<Authored> {
+/// The stencil, if it is one of those written by hand; `wide` says whether those are wanted that handle
+/// whole words.
+pub(crate) fn author(key: Key, magic: &Magic, wide: bool) -> Option<Authored> {
     let bytes = vec![0x55, 0x48, 0x89, 0xe5];
     let mut asm = Assembler { magic, bytes, relocs: Vec::new(), ways: Vec::new() };
     if key == Key::JumpDynamic {
         asm.jump_dynamic();
         return Some(asm.finish(true));
     }
-    let done = avx2 && asm.wide(key) || asm.flow(key) || asm.carry(key);
+    let done = wide && asm.wide(key) || asm.flow(key) || asm.carry(key);
     done.then(|| asm.finish(false))
 }
 
