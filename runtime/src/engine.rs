@@ -231,6 +231,11 @@ impl Engine {
     fn act(&self, slot: &Arc<Slot>, action: Action) {
         let here = match action {
             Action::Nothing => false,
+            Action::LeaveAlone => {
+                trace::left_alone(&slot.bytecode);
+                slot.leave_alone();
+                false
+            }
             Action::CompileHere => true,
             Action::Request => self.back.request(slot, Tier::Baseline) == Requested::Here,
         };

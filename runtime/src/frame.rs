@@ -149,7 +149,15 @@ pub(crate) fn run<H: Host, S: Safepoints>(
     }
     match pinned.is_some() {
         true => held.slot.touch(held.stats.hits.next()),
-        false => held.slot.touch(1),
+        false => {
+            held.slot.touch(1);
+            if held.hot_from.is_some() {
+                match held.slot.is_alone() {
+                    true => held.hot_from = None,
+                    false => _ = held.slot.count_frame(),
+                }
+            }
+        }
     }
     loop {
         let stopped = match &*pinned {

@@ -31,6 +31,12 @@ const MISS_WEIGHT: u64 = 2;
 const SEEN: u32 = 4;
 /// What a compilation costs besides its blocks, in blocks.
 const JOB_BLOCKS: u32 = 8;
+/// Blocks that a frame runs between its start or a call and its next call or its end, from which it gains by
+/// being compiled: entering compiled code and leaving it costs what some ten instructions do in the
+/// interpreter, and with cold caches more.
+const BLOCKS_OF_RUN: u32 = 2;
+/// From so many runs on their mean counts.
+const RUNS_MIN: u32 = 64;
 /// Each time a code's program is thrown out, its next one has to pay twice as much, up to 2 to the power of
 /// this: codes that do not all fit are not to throw out each other again and again.
 const EVICTIONS_MAX: u32 = 6;
@@ -75,6 +81,8 @@ pub(crate) struct State {
     pub(crate) missed: u32,
     /// How often a program of it was thrown out.
     pub(crate) evicted: u32,
+    /// Frame runs without a program in which these were counted.
+    pub(crate) runs: u32,
     /// It was asked for already, or may not be compiled at the moment.
     pub(crate) barred: bool,
 }
@@ -96,6 +104,8 @@ pub(crate) enum Action {
     CompileHere,
     /// Compiled by a thread of its own, soon.
     Request,
+    /// Interpreted, without anybody looking.
+    LeaveAlone,
 }
 
 impl Policy {
@@ -133,6 +143,10 @@ impl Policy {
     }
 
     fn missed(&self, state: &State) -> Action {
+        let few = state.missed < state.runs.saturating_mul(BLOCKS_OF_RUN);
+        if state.compiled == 0 && state.runs >= RUNS_MIN && few {
+            return Action::LeaveAlone;
+        }
         let blocks = state.compiled as u64 + state.fresh as u64;
         // Tests that want everything compiled at once give small numbers.
         let job = JOB_BLOCKS.min(self.hot_executions - 1) as u64;
@@ -209,6 +223,17 @@ mod tests {
         }
         let paid = executions * MISS_WEIGHT;
         assert!(work > 0 && work * SOME.hot_executions as u64 <= paid, "never more than was lost");
+    }
+
+    #[test]
+    fn what_runs_next_to_nothing_is_left_alone() {
+        let runs = |runs, missed| {
+            let state = State { fresh: 2, missed, runs, ..State::default() };
+            SOME.decide(&state, Event::Missed)
+        };
+        assert_eq!(runs(64, 127), Action::LeaveAlone);
+        assert_eq!(runs(63, 39), Action::Nothing, "who knows yet");
+        assert_ne!(runs(64, 128), Action::LeaveAlone);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+/// Frame runs until a code that was left alone is looked at again: it may run something else by then.
+const ALONE: u32 = 1 << 12;
+
 /// Uses are counted by samples: a shared counter is too dear for each.
 const USES_SAMPLED: u32 = 16;
 
@@ -55,6 +58,8 @@ pub(crate) struct Slot {
     missed: AtomicU32,
     /// How often a program was thrown out.
     evicted: AtomicU32,
+    /// Frame runs that nobody is to look at.
+    alone: AtomicU32,
     /// Frame runs that found a program, since the last sweep: one of [`USES_SAMPLED`] is counted.
     uses: AtomicU32,
     /// The same, aged. Written by the sweep alone.
@@ -78,6 +83,7 @@ impl Slot {
             frames: AtomicU32::new(0),
             missed: AtomicU32::new(0),
             evicted: AtomicU32::new(0),
+            alone: AtomicU32::new(0),
             uses: AtomicU32::new(0),
             score: AtomicU32::new(0),
             idle_ms: AtomicU32::new(0),
@@ -156,13 +162,31 @@ impl Slot {
             fresh: self.seen().map_or(0, Seen::fresh),
             missed: self.missed.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
+            runs: self.frames.load(Ordering::Relaxed),
             barred: self.ticket.is_taken() || self.retired.load(Ordering::Relaxed),
         }
+    }
+
+    /// Its frames are interpreted for a while, and nobody looks what they run: it would not gain by a
+    /// program.
+    pub(crate) fn leave_alone(&self) {
+        self.settle();
+        self.alone.store(ALONE, Ordering::Relaxed);
+    }
+
+    /// Whether a frame run that begins is one of those. Relaxed, and no single step: a heuristic.
+    pub(crate) fn is_alone(&self) -> bool {
+        let left = self.alone.load(Ordering::Relaxed);
+        if left > 0 {
+            self.alone.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
     }
 
     /// A compilation begins that takes in all that was noted by now.
     pub(crate) fn settle(&self) {
         self.missed.store(0, Ordering::Relaxed);
+        self.frames.store(0, Ordering::Relaxed);
         if let Some(seen) = self.seen() {
             seen.take_fresh();
         }
@@ -215,7 +239,6 @@ impl Slot {
         self.publish(None);
         self.evicted.fetch_add(1, Ordering::Relaxed);
         self.settle();
-        self.frames.store(0, Ordering::Relaxed);
         if let Some(seen) = self.seen() {
             seen.forget();
         }
@@ -358,6 +381,18 @@ mod tests {
         assert_eq!((slot.score(), slot.idle_ms()), (80, 20));
         slot.touch(1);
         assert_eq!((slot.score(), slot.idle_ms()), (80, 0));
+    }
+
+    #[test]
+    fn who_is_left_alone_is_looked_at_again() {
+        let slot = slot();
+        assert!(!slot.is_alone());
+        slot.miss(0);
+        slot.count_frame();
+        slot.leave_alone();
+        assert_eq!((slot.state().runs, slot.state().missed), (0, 0));
+        assert_eq!((0..=ALONE).filter(|_| slot.is_alone()).count(), ALONE as usize);
+        assert!(!slot.is_alone());
     }
 
     #[test]

@@ -315,6 +315,9 @@ impl Shared {
             self.memory.use_huge_pages();
         }
         stats.compile_errors += result.is_err() as u64;
+        if matches!(result, Err(CompileError::StorageBound)) {
+            slot.leave_alone();
+        }
         self.count(stats);
         // Nothing is held here: a callback may use the engine.
         let outcome = result.as_ref().map(|program| &**program);
@@ -381,7 +384,10 @@ impl Work for Shared {
         match note {
             Note::Queued(waiting) => trace::requested(&slot.bytecode, tier, *waiting),
             Note::Dropped(cause) => trace::job_dropped(&slot.bytecode, tier, cause),
-            Note::Quarantined(reason) => trace::quarantined(&slot.bytecode, reason),
+            Note::Quarantined(reason) => {
+                trace::quarantined(&slot.bytecode, reason);
+                slot.leave_alone();
+            }
             Note::Abandoned => trace::abandoned(&slot.bytecode, tier),
         }
     }

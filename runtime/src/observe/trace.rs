@@ -29,9 +29,14 @@ pub(crate) fn false_hash(code: &Bytecode) {
     debug!(target: TARGET, code = %code.hash_slow(), code_len = code.len(), "false code hash");
 }
 
-/// A block that is not compiled is hot.
+/// It is decided about a code, of which a block that is not compiled was run.
 pub(crate) fn missed(code: &Bytecode, pc: usize) {
-    trace!(target: TARGET, code = %code.hash_slow(), pc, "hot block");
+    trace!(target: TARGET, code = %code.hash_slow(), pc, "block is not compiled");
+}
+
+/// A code would not gain by a program.
+pub(crate) fn left_alone(code: &Bytecode) {
+    debug!(target: TARGET, code = %code.hash_slow(), "left alone");
 }
 
 /// A compilation was queued; `queued` jobs wait now.
