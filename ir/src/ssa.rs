@@ -1,0 +1,17 @@
+//! SSA regions: the form that optimising compilers take.
+//!
+//! **Owns** everything from basic blocks to optimised regions: jump resolution, the choice of
+//! regions, the SSA [`Function`], its construction and optimisation, what is known of values, the
+//! verifier, the text form and the evaluator.
+//!
+//! **Callers guarantee** nothing: any bytes are valid input. Work is linear in the size of the code
+//! and bounded by constants for each region.
+//!
+//! **Never** knows revm's interpreter, machine code, or unsafe code. Nothing here decides whether a
+//! region is worth its compilation.
+
+mod function;
+
+pub use function::{
+    Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
+};
