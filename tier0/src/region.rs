@@ -1,0 +1,281 @@
+//! Optimised regions: one Cranelift function for each.
+//!
+//! **Owns** the way from `kiln_ir::ssa` to a code object: words as limbs, only as many as are needed;
+//! memory accesses and narrow arithmetic inline, the rest through helpers; ways out as cold blocks.
+//!
+//! **Callers guarantee** functions that the verifier of `kiln_ir::ssa` accepts; what is malformed is refused
+//! with a typed error, or compiles to code that is as wrong as the function.
+//!
+//! **Never** sees bytecode, chooses what is compiled, or runs what it made.
+//!
+//! # Shape of the code
+//! The text begins with the way out, which is the one of stencil code, and the entry: a few bytes that
+//! keep stack pointer and context and call the body. The body is a function of the System V convention
+//! from stack pointer and context to the number of the exit. It has one return, to which every way out
+//! jumps with its number and the gas, which lives in a register and is written back there and in front of
+//! calls. There are no relocations: helpers are called through the context, constants are immediates.
+
+mod arith;
+mod bits;
+mod call;
+mod compare;
+mod control;
+mod memory;
+mod ops;
+mod word;
+
+use crate::{CompileError, LibraryError, isa, thunk};
+use cranelift_codegen::{
+    Context,
+    control::ControlPlane,
+    ir::{
+        self, AbiParam, AliasRegionData, MemFlagsData, SigRef, Signature, StackSlot,
+        StackSlotData, StackSlotKind, UserFuncName, types::*,
+    },
+    isa::{CallConv, OwnedTargetIsa},
+};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use kiln_abi::{CodeObject, EntryTable, ExitId, Word};
+use kiln_ir::{Bounds, ssa};
+use word::Limbs;
+
+const MISSING: CompileError = CompileError::Malformed("an operand is missing");
+const WRONG_SHAPE: CompileError = CompileError::Malformed("a helper of another shape");
+const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
+const MALFORMED_OFFSET: CompileError = CompileError::Malformed("a memory offset out of range");
+
+/// Instructions of Cranelift's that a context is kept for: what it grew to is freed with it.
+const KEPT_INSTS_MAX: usize = 1 << 13;
+/// Where the body begins in the text. Bodies are aligned to this.
+const BODY: usize = 32;
+
+/// A compiler of regions: the code generator for this CPU, and buffers that are kept from one compilation
+/// to the next. One for each thread that compiles.
+pub struct Compiler {
+    isa: OwnedTargetIsa,
+    context: Context,
+    frontend: FunctionBuilderContext,
+}
+
+impl core::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Compiler").field("isa", &self.isa.name()).finish_non_exhaustive()
+    }
+}
+
+impl Compiler {
+    /// A compiler for the CPU this runs on.
+    ///
+    /// # Errors
+    /// If the target is not supported.
+    pub fn new() -> Result<Self, LibraryError> {
+        Ok(Self {
+            isa: isa::host()?,
+            context: Context::new(),
+            frontend: FunctionBuilderContext::new(),
+        })
+    }
+
+    /// Compiles a region to an object of its own, with one entry.
+    ///
+    /// # Errors
+    /// If the function is malformed or too large, or its code goes over the limits, or the work was
+    /// called off. The region then stays on its tier.
+    pub fn compile<'b>(
+        &mut self,
+        function: &ssa::Function,
+        bounds: impl Into<Bounds<'b>>,
+    ) -> Result<CodeObject, CompileError> {
+        let bounds = bounds.into();
+        bounds.check()?;
+        let built = self.build(function);
+        let compiled = built.and_then(|()| {
+            bounds.check()?;
+            self.generate(function, bounds)
+        });
+        self.tidy(compiled.is_err());
+        let text = compiled?;
+        bounds.check()?;
+        object(function, text)
+    }
+
+    /// The Cranelift IR of a region, as text.
+    ///
+    /// # Errors
+    /// If the function is malformed.
+    pub fn clif(&mut self, function: &ssa::Function) -> Result<String, CompileError> {
+        let built = self.build(function);
+        let text = self.context.func.display().to_string();
+        self.tidy(built.is_err());
+        built.map(|()| text)
+    }
+
+    /// Makes the buffers ready for the next function. Large ones are dropped: reusing them costs more
+    /// than making new ones. So are those of a build that broke off in the middle.
+    fn tidy(&mut self, failed: bool) {
+        if failed {
+            self.frontend = FunctionBuilderContext::new();
+        }
+        if failed || self.context.func.dfg.num_insts() > KEPT_INSTS_MAX {
+            self.context = Context::new();
+        } else {
+            self.context.clear();
+        }
+    }
+
+    fn build(&mut self, function: &ssa::Function) -> Result<(), CompileError> {
+        let mut signature = Signature::new(CallConv::SystemV);
+        signature.params.resize(2, AbiParam::new(I64));
+        signature.returns.push(AbiParam::new(I64));
+        self.context.func = ir::Function::with_name_signature(UserFuncName::default(), signature);
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
+        Lower::new(&mut builder, function).function()?;
+        builder.seal_all_blocks();
+        builder.finalize(self.isa.frontend_config());
+        Ok(())
+    }
+
+    /// From Cranelift IR to machine code.
+    fn generate(
+        &mut self,
+        function: &ssa::Function,
+        bounds: Bounds<'_>,
+    ) -> Result<Vec<u8>, CompileError> {
+        let code = self
+            .context
+            .compile(&*self.isa, &mut ControlPlane::default())
+            .map_err(|error| CompileError::Codegen(format!("{:?}", error.inner)))?;
+        if !code.buffer.relocs().is_empty() {
+            return Err(CompileError::Codegen("there are relocations".into()));
+        }
+        let body = code.code_buffer();
+        let (is, max) =
+            (BODY + body.len(), bounds.limits.text_bytes_max(function.instructions as usize));
+        if is > max {
+            return Err(CompileError::Text { is, max });
+        }
+        let mut text = Vec::with_capacity(is);
+        text.extend(thunk::LEAVE);
+        // push rdi; push rsi; call body; pop rsi; pop rdi; jmp leave
+        text.extend([0x57, 0x56, 0xe8]);
+        let behind = text.len() + 4;
+        text.extend(((BODY - behind) as u32).to_le_bytes());
+        text.extend([0x5e, 0x5f, 0xeb]);
+        text.push((text.len() as u8 + 1).wrapping_neg());
+        text.resize(BODY, 0xcc);
+        text.extend(body);
+        Ok(text)
+    }
+}
+
+/// The object with the entry of the region.
+fn object(function: &ssa::Function, text: Vec<u8>) -> Result<CodeObject, CompileError> {
+    if function.code_len as usize > EntryTable::CODE_LEN_MAX || function.pc.0 > function.code_len {
+        return Err(CompileError::TooLarge);
+    }
+    let mut entries = EntryTable::new(function.code_len as usize, 1);
+    entries.insert(function.pc, thunk::LEAVE.len() as u32, function.is_jumpdest);
+    entries.shrink();
+    Ok(CodeObject {
+        code_len: text.len(),
+        text,
+        entries,
+        exits: function.exits.clone(),
+        blocks: function.blocks.len(),
+    })
+}
+
+/// Flags of accesses to the four things that compiled code reads and writes. None overlaps another.
+#[derive(Clone, Copy, Debug)]
+struct Flags {
+    /// The context, and what it points to besides the next two.
+    context: MemFlagsData,
+    /// The EVM stack.
+    stack: MemFlagsData,
+    /// EVM memory, and calldata, which may lie in the memory of another frame.
+    memory: MemFlagsData,
+    /// Words on the native stack.
+    scratch: MemFlagsData,
+}
+
+impl Flags {
+    fn new(function: &mut ir::Function) -> Self {
+        let mut region = |user_id: u32, description: &'static str| {
+            let data = AliasRegionData { user_id, description: description.into() };
+            let region = function.dfg.alias_regions.insert(data);
+            MemFlagsData::new().with_notrap().with_alias_region(Some(region))
+        };
+        Self {
+            context: region(0, "context"),
+            stack: region(1, "stack"),
+            memory: region(2, "memory"),
+            scratch: region(3, "scratch"),
+        }
+    }
+}
+
+/// A region being lowered.
+struct Lower<'a, 'b> {
+    /// Cranelift's builder.
+    b: &'a mut FunctionBuilder<'b>,
+    function: &'a ssa::Function,
+    flags: Flags,
+    /// The stack pointer: one past the top word at entry.
+    sp: ir::Value,
+    /// The context.
+    cx: ir::Value,
+    /// The gas left, where the builder stands.
+    gas: ir::Value,
+    /// The native words that helpers are called with.
+    scratch: StackSlot,
+    /// Where every way out ends: its parameters are the exit's number and the gas.
+    out: ir::Block,
+    /// By value, its limbs, where it is computed already.
+    words: Vec<Option<Limbs>>,
+    /// By block, Cranelift's; the first parameter is the gas.
+    blocks: Vec<ir::Block>,
+    /// Signatures of helpers, by number of arguments and whether they answer.
+    signatures: [[Option<SigRef>; 2]; 6],
+}
+
+impl<'a, 'b> Lower<'a, 'b> {
+    fn new(b: &'a mut FunctionBuilder<'b>, function: &'a ssa::Function) -> Self {
+        let flags = Flags::new(b.func);
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        let (sp, cx) = (b.block_params(entry)[0], b.block_params(entry)[1]);
+        let out = b.create_block();
+        b.set_cold_block(out);
+        b.append_block_param(out, I64);
+        b.append_block_param(out, I64);
+        let scratch = b.create_sized_stack_slot(StackSlotData::new(
+            StackSlotKind::ExplicitSlot,
+            4 * Word::BYTES as u32,
+            4,
+        ));
+        Self {
+            flags,
+            function,
+            sp,
+            cx,
+            // Until the head has loaded it.
+            gas: cx,
+            scratch,
+            out,
+            words: vec![None; function.values.len()],
+            blocks: Vec::with_capacity(function.blocks.len()),
+            signatures: Default::default(),
+            b,
+        }
+    }
+
+    /// What compiled code leaves with, and gives to helpers, for an exit. The only place that knows how
+    /// exits are numbered.
+    fn exit_number(&self, exit: ExitId) -> Result<i64, CompileError> {
+        match self.function.exits.exits.get(exit.0 as usize) {
+            Some(_) => Ok(i64::from(exit.0)),
+            None => Err(CompileError::Malformed("no such exit")),
+        }
+    }
+}
