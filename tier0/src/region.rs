@@ -29,8 +29,8 @@ use cranelift_codegen::{
     Context,
     control::ControlPlane,
     ir::{
-        self, AbiParam, AliasRegionData, MemFlagsData, SigRef, Signature, StackSlot,
-        StackSlotData, StackSlotKind, UserFuncName, types::*,
+        self, AbiParam, AliasRegionData, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData,
+        StackSlotKind, UserFuncName, types::*,
     },
     isa::{CallConv, OwnedTargetIsa},
 };

@@ -261,7 +261,13 @@ impl Lower<'_, '_> {
     }
 
     /// SDIV and SMOD: what fits 64 bits with its sign here, others by the helper.
-    pub(super) fn divide_signed(&mut self, helper: Helper, a: Limbs, b: Limbs, limbs: usize) -> Limbs {
+    pub(super) fn divide_signed(
+        &mut self,
+        helper: Helper,
+        a: Limbs,
+        b: Limbs,
+        limbs: usize,
+    ) -> Limbs {
         let what = match helper {
             Helper::Sdiv => Division::Quotient,
             _ => Division::Remainder,

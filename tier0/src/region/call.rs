@@ -70,10 +70,8 @@ impl Lower<'_, '_> {
 
     /// Calls a helper; gives what it answers, if it answers.
     pub(super) fn call_helper(&mut self, helper: Helper, arguments: &[Value]) -> Option<Value> {
-        let answers = !matches!(
-            helper.shape(),
-            HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3
-        );
+        let answers =
+            !matches!(helper.shape(), HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3);
         let signature = self.signature(arguments.len(), answers);
         let table = self.context(context_offset!(helpers));
         let function = self.b.ins().load(I64, self.flags.context, table, helper.offset());
@@ -119,14 +117,8 @@ impl Lower<'_, '_> {
         let zero = self.iconst(0);
         let mut arguments = [self.cx, self.iconst(number as u64), zero, zero, zero];
         let used = thunk::pointers(helper);
-        let writes = matches!(
-            helper,
-            Helper::Exp
-                | Helper::Keccak256
-                | Helper::Sload
-                | Helper::Tload
-                | Helper::Calldataload
-        );
+        let writes =
+            matches!(helper, Helper::Exp | Helper::Keccak256 | Helper::Sload | Helper::Tload);
         let mut operands = operands.iter();
         for (index, used) in used.into_iter().enumerate() {
             if !used {

@@ -21,6 +21,12 @@ impl Lower<'_, '_> {
     /// The whole function.
     pub(super) fn function(mut self) -> Result<(), CompileError> {
         let function = self.function;
+        let exits = function.exits.exits.len();
+        let in_order = function.stores_end.is_sorted()
+            && function.stores_end.last().is_none_or(|&end| end as usize <= function.stores.len());
+        if function.stores_end.len() != exits || !in_order {
+            return Err(CompileError::Malformed("exits without their stores"));
+        }
         for block in &function.blocks {
             let lowered = self.b.create_block();
             self.b.append_block_param(lowered, I64);
@@ -55,16 +61,8 @@ impl Lower<'_, '_> {
         self.gas = self.context(context_offset!(gas));
         let entry_exit = function.entry_exit;
         let bounds = [
-            (
-                -i64::from(function.need),
-                context_offset!(stack_base),
-                IntCC::UnsignedLessThan,
-            ),
-            (
-                i64::from(function.grow),
-                context_offset!(stack_end),
-                IntCC::UnsignedGreaterThan,
-            ),
+            (-i64::from(function.need), context_offset!(stack_base), IntCC::UnsignedLessThan),
+            (i64::from(function.grow), context_offset!(stack_end), IntCC::UnsignedGreaterThan),
         ];
         for (words, bound, outside) in bounds {
             if words != 0 {
@@ -105,8 +103,7 @@ impl Lower<'_, '_> {
             return Ok(());
         }
         let exit = block.gas_exit.ok_or(super::NO_EXIT)?;
-        let less =
-            self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, self.gas, i64::from(block.gas));
+        let less = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, self.gas, i64::from(block.gas));
         self.leave_if(less, exit)?;
         self.gas = self.b.ins().iadd_imm_s(self.gas, -i64::from(block.gas));
         Ok(())
@@ -118,11 +115,8 @@ impl Lower<'_, '_> {
             Terminator::Branch { cond, a, b, taken, next } => {
                 let (a, b) = (self.word(*a)?, self.word(*b)?);
                 let holds = self.compare(*cond, a, b);
-                let (gas, taken_block, next_block) = (
-                    self.gas,
-                    self.edge(taken)?,
-                    self.edge(next)?,
-                );
+                let (gas, taken_block, next_block) =
+                    (self.gas, self.edge(taken)?, self.edge(next)?);
                 let (taken_args, next_args) = (self.arguments(taken)?, self.arguments(next)?);
                 self.b.ins().brif(holds, taken_block, &taken_args, next_block, &next_args);
                 for (target, block) in [(taken, taken_block), (next, next_block)] {
@@ -236,9 +230,7 @@ impl Lower<'_, '_> {
     /// Writes what an exit wants written to the stack.
     pub(super) fn perform_stores(&mut self, exit: ExitId) -> Result<(), CompileError> {
         let function = self.function;
-        if exit.0 as usize >= function.stores_end.len() {
-            return Err(CompileError::Malformed("no such exit"));
-        }
+        self.exit_number(exit)?;
         for store in function.stores(exit) {
             let word = self.word(store.value)?;
             self.store_word(self.flags.stack, self.sp, displacement(store.slot), word);

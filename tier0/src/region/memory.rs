@@ -64,8 +64,7 @@ impl Lower<'_, '_> {
         self.b.ins().brif(outside, slow, &[], inside, &[gas.into()]);
 
         self.b.switch_to_block(slow);
-        let (number, null, size) =
-            (self.exit_number(exit)?, self.iconst(0), self.iconst(size));
+        let (number, null, size) = (self.exit_number(exit)?, self.iconst(0), self.iconst(size));
         let number = self.iconst(number as u64);
         let refused = self.call(Helper::Expand, &[self.cx, number, null, at, size]);
         let gas = self.gas;
@@ -131,8 +130,7 @@ impl Lower<'_, '_> {
 
     /// The word of calldata at any offset, zeros behind its end.
     pub(super) fn calldataload(&mut self, offset: Limbs, limbs: usize) -> Limbs {
-        let (done, slow, inside) =
-            (self.join(limbs), self.cold_block(), self.b.create_block());
+        let (done, slow, inside) = (self.join(limbs), self.cold_block(), self.b.create_block());
         let low = self.value(offset.0[0]);
         // Below 2^32, so that the end does not overflow.
         let top = self.shr_limb(offset.0[0], 32);

@@ -117,6 +117,11 @@ impl Lower<'_, '_> {
             Op::Msize => self.scalar(context_offset!(msize)),
             Op::Gas => self.gas_left(inst.imm),
             Op::Pure(helper) => self.pure_op(inst, helper, limbs)?,
+            // It never refuses.
+            Op::Guarded(Helper::Calldataload) => {
+                let a = a()?;
+                self.calldataload(a, limbs)
+            }
             Op::Guarded(helper) => {
                 let mut operands = Vec::with_capacity(3);
                 for &arg in inst.args.iter().flatten() {

@@ -29,6 +29,10 @@ impl Program {
     pub fn new(module: &Module) -> Self {
         let object =
             kiln_tier0::compile(&LIBRARY, module, &Limits::default()).expect("the module compiles");
+        Self::load(object)
+    }
+
+    pub fn load(object: CodeObject) -> Self {
         let len = (TEXT + object.text.len()).next_multiple_of(4096);
         // SAFETY: a fresh mapping; the copies stay inside of it, and it is made executable only after
         // they are done.
