@@ -20,6 +20,7 @@ mod bits;
 mod call;
 mod compare;
 mod control;
+mod demand;
 mod memory;
 mod ops;
 mod word;
@@ -35,6 +36,7 @@ use cranelift_codegen::{
     isa::{CallConv, OwnedTargetIsa},
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use demand::LimbSet;
 use kiln_abi::{CodeObject, EntryTable, ExitId, Word};
 use kiln_ir::{Bounds, ssa};
 use word::Limbs;
@@ -232,6 +234,8 @@ struct Lower<'a, 'b> {
     out: ir::Block,
     /// By value, its limbs, where it is computed already.
     words: Vec<Option<Limbs>>,
+    /// By value, the limbs that are wanted.
+    wanted: Vec<LimbSet>,
     /// By block, Cranelift's; the first parameter is the gas.
     blocks: Vec<ir::Block>,
     /// Signatures of helpers, by number of arguments and whether they answer.
@@ -264,6 +268,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             scratch,
             out,
             words: vec![None; function.values.len()],
+            wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
             signatures: Default::default(),
             b,

@@ -6,7 +6,7 @@
 //! for the result. **Never** divides words of more than one limb: that is for helpers.
 
 use super::{
-    Lower,
+    Lower, demand,
     word::{Limb, Limbs},
 };
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::*};
@@ -230,7 +230,7 @@ impl Lower<'_, '_> {
             return self.pure(helper, &[a, b], limbs);
         }
         let (x, y) = (self.value(a.0[0]), self.value(b.0[0]));
-        let done = self.join(limbs);
+        let done = self.join(demand::low(limbs));
         let (fits, fast) = (self.b.create_block(), self.b.create_block());
         let slow = self.cold_block();
         match wide {
@@ -245,12 +245,12 @@ impl Lower<'_, '_> {
 
         self.b.switch_to_block(slow);
         let result = self.pure(helper, &[a, b], limbs);
-        self.jump_to_join(done, result, limbs);
+        self.jump_to_join(done, result, demand::low(limbs));
 
         self.b.switch_to_block(fast);
         let result = Limbs::narrow(Limb::Value(self.divide_limb(what, x, y)));
-        self.jump_to_join(done, result, limbs);
-        self.enter_join(done, limbs)
+        self.jump_to_join(done, result, demand::low(limbs));
+        self.enter_join(done, demand::low(limbs))
     }
 
     fn divide_limb(&mut self, what: Division, x: Value, y: Value) -> Value {
@@ -280,7 +280,7 @@ impl Lower<'_, '_> {
         }
         let wide = self.value(wide);
         let (x, y) = (self.value(a.0[0]), self.value(b.0[0]));
-        let done = self.join(limbs);
+        let done = self.join(demand::low(limbs));
         let slow = self.cold_block();
         let [fits, fast] = [(); 2].map(|()| self.b.create_block());
         self.b.ins().brif(wide, slow, &[], fits, &[]);
@@ -293,7 +293,7 @@ impl Lower<'_, '_> {
 
         self.b.switch_to_block(slow);
         let result = self.pure(helper, &[a, b], limbs);
-        self.jump_to_join(done, result, limbs);
+        self.jump_to_join(done, result, demand::low(limbs));
 
         self.b.switch_to_block(fast);
         let low = match what {
@@ -302,8 +302,8 @@ impl Lower<'_, '_> {
         };
         let low = Limb::Value(low);
         let sign = self.sar_limb(low, 63);
-        self.jump_to_join(done, Limbs([low, sign, sign, sign]), limbs);
-        self.enter_join(done, limbs)
+        self.jump_to_join(done, Limbs([low, sign, sign, sign]), demand::low(limbs));
+        self.enter_join(done, demand::low(limbs))
     }
 
     /// Zero iff the upper limbs only repeat the sign of the lowest.

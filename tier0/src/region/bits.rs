@@ -73,7 +73,7 @@ impl Lower<'_, '_> {
     }
 
     /// `a` sign-extended from byte `index`, counted from the least significant.
-    pub(super) fn signextend(&mut self, a: Limbs, index: u32, limbs: usize) -> Limbs {
+    pub(super) fn signextend(&mut self, a: Limbs, index: u32) -> Limbs {
         let (limb, unused) = (index as usize / 8, 56 - index % 8 * 8);
         let up = self.shl_limb(a.0[limb], unused);
         let value = self.sar_limb(up, unused);
@@ -81,6 +81,6 @@ impl Lower<'_, '_> {
         let mut result = a;
         result.0[limb] = value;
         result.0[limb + 1..].fill(sign);
-        result.low(limbs)
+        result
     }
 }

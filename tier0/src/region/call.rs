@@ -5,7 +5,11 @@
 //! in a register else. **Callers guarantee** helpers of the right shape. **Never** makes a state canonical:
 //! that is for exits.
 
-use super::{Lower, word::Limbs};
+use super::{
+    Lower,
+    demand::{self, LimbSet},
+    word::{Limb, Limbs},
+};
 use crate::{CompileError, thunk};
 use cranelift_codegen::ir::{
     AbiParam, InstBuilder, MemFlagsData, SigRef, Signature, Value, types::*,
@@ -26,23 +30,24 @@ impl Lower<'_, '_> {
     }
 
     /// The result in the scratch area.
-    pub(super) fn load_scratch(&mut self, limbs: usize) -> Limbs {
+    pub(super) fn load_scratch(&mut self, limbs: LimbSet) -> Limbs {
         let address = self.scratch_address(0);
         self.load_word(self.flags.scratch, address, 0, limbs)
     }
 
-    /// The low limbs of a word in memory.
+    /// Limbs of a word in memory.
     pub(super) fn load_word(
         &mut self,
         flags: MemFlagsData,
         base: Value,
         at: i32,
-        limbs: usize,
+        limbs: LimbSet,
     ) -> Limbs {
         let mut word = Limbs::ZERO;
-        for k in 0..limbs {
-            let limb = self.b.ins().load(I64, flags, base, at + 8 * k as i32);
-            word.0[k] = super::word::Limb::Value(limb);
+        for (k, loaded) in (0..).zip(&mut word.0) {
+            if limbs >> k & 1 != 0 {
+                *loaded = Limb::Value(self.b.ins().load(I64, flags, base, at + 8 * k));
+            }
         }
         word
     }
@@ -99,15 +104,15 @@ impl Lower<'_, '_> {
         }
         let arguments: Vec<_> = arguments.into_iter().flatten().collect();
         self.call_helper(helper, &arguments);
-        self.load_scratch(limbs)
+        self.load_scratch(demand::low(limbs))
     }
 
-    /// Acts for an instruction, or leaves in front of it; gives the low limbs of the result.
+    /// Acts for an instruction, or leaves in front of it; gives limbs of the result.
     pub(super) fn guarded(
         &mut self,
         helper: Helper,
         operands: &[Limbs],
-        limbs: usize,
+        limbs: LimbSet,
         exit: ExitId,
     ) -> Result<Limbs, CompileError> {
         if helper.shape() != HelperShape::Guarded3 {

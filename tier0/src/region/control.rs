@@ -5,6 +5,7 @@
 
 use super::{
     Lower, MISSING,
+    demand::LimbSet,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
@@ -31,7 +32,7 @@ impl Lower<'_, '_> {
             let lowered = self.b.create_block();
             self.b.append_block_param(lowered, I64);
             for &param in &block.params {
-                let limbs = self.bounded(param)?;
+                let limbs = self.wanted(param)?.count_ones();
                 (0..limbs).for_each(|_| _ = self.b.append_block_param(lowered, I64));
             }
             self.blocks.push(lowered);
@@ -83,11 +84,7 @@ impl Lower<'_, '_> {
         let mut params = self.b.block_params(lowered).to_vec().into_iter();
         self.gas = params.next().ok_or(MISSING)?;
         for &param in &block.params {
-            let limbs = self.bounded(param)?;
-            let mut word = Limbs::ZERO;
-            for (limb, param) in word.0[..limbs].iter_mut().zip(&mut params) {
-                *limb = Limb::Value(param);
-            }
+            let word = passed(self.wanted(param)?, &mut params);
             self.define(param, word)?;
         }
         self.charge(block)?;
@@ -165,10 +162,8 @@ impl Lower<'_, '_> {
         }
         let mut values = vec![self.gas.into()];
         for (&param, &arg) in params.iter().zip(args) {
-            let (limbs, word) = (self.bounded(param)?, self.word(arg)?);
-            for limb in &word.0[..limbs] {
-                values.push(self.value(*limb).into());
-            }
+            let (limbs, word) = (self.wanted(param)?, self.word(arg)?);
+            self.pass(word, limbs, &mut values);
         }
         Ok(values)
     }
@@ -248,28 +243,44 @@ impl Lower<'_, '_> {
     }
 
     /// A block in which ways of computing a word meet.
-    pub(super) fn join(&mut self, limbs: usize) -> ir::Block {
+    pub(super) fn join(&mut self, limbs: LimbSet) -> ir::Block {
         let block = self.b.create_block();
-        (0..limbs).for_each(|_| _ = self.b.append_block_param(block, I64));
+        (0..limbs.count_ones()).for_each(|_| _ = self.b.append_block_param(block, I64));
         block
     }
 
     /// Ends the block by going to where the word is wanted.
-    pub(super) fn jump_to_join(&mut self, join: ir::Block, word: Limbs, limbs: usize) {
-        let mut args = Vec::with_capacity(limbs);
-        for &limb in &word.0[..limbs] {
-            args.push(self.value(limb).into());
-        }
+    pub(super) fn jump_to_join(&mut self, join: ir::Block, word: Limbs, limbs: LimbSet) {
+        let mut args = Vec::with_capacity(4);
+        self.pass(word, limbs, &mut args);
         self.b.ins().jump(join, &args);
     }
 
     /// Goes on where the word is.
-    pub(super) fn enter_join(&mut self, join: ir::Block, limbs: usize) -> Limbs {
+    pub(super) fn enter_join(&mut self, join: ir::Block, limbs: LimbSet) -> Limbs {
         self.b.switch_to_block(join);
-        let mut word = Limbs::ZERO;
-        for (limb, &param) in word.0[..limbs].iter_mut().zip(self.b.block_params(join)) {
+        passed(limbs, &mut self.b.block_params(join).iter().copied())
+    }
+
+    /// Appends limbs of a word to the arguments of an edge.
+    fn pass(&mut self, word: Limbs, limbs: LimbSet, args: &mut Vec<BlockArg>) {
+        for (k, limb) in word.0.into_iter().enumerate() {
+            if limbs >> k & 1 != 0 {
+                args.push(self.value(limb).into());
+            }
+        }
+    }
+}
+
+/// A word of which some limbs are parameters of a block.
+fn passed(limbs: LimbSet, params: &mut dyn Iterator<Item = Value>) -> Limbs {
+    let mut word = Limbs::ZERO;
+    for (k, limb) in word.0.iter_mut().enumerate() {
+        if limbs >> k & 1 != 0
+            && let Some(param) = params.next()
+        {
             *limb = Limb::Value(param);
         }
-        word
     }
+    word
 }

@@ -5,6 +5,7 @@
 
 use super::{
     Lower, MALFORMED_OFFSET,
+    demand::LimbSet,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
@@ -82,19 +83,21 @@ impl Lower<'_, '_> {
     pub(super) fn mload(
         &mut self,
         offset: Limbs,
-        limbs: usize,
+        limbs: LimbSet,
         exit: Option<ExitId>,
     ) -> Result<Limbs, CompileError> {
         let (base, at) = self.memory(offset, 32, exit)?;
         Ok(self.load_bytes(base, at, limbs))
     }
 
-    /// The low limbs of a big-endian word.
-    fn load_bytes(&mut self, base: Value, at: i32, limbs: usize) -> Limbs {
+    /// Limbs of a big-endian word.
+    fn load_bytes(&mut self, base: Value, at: i32, limbs: LimbSet) -> Limbs {
         let mut word = Limbs::ZERO;
-        for k in (0..limbs).rev() {
-            let limb = self.b.ins().load(I64, self.flags.memory, base, at + 24 - 8 * k as i32);
-            word.0[k] = Limb::Value(self.b.ins().bswap(limb));
+        for (k, loaded) in (0..).zip(&mut word.0) {
+            if limbs >> k & 1 != 0 {
+                let limb = self.b.ins().load(I64, self.flags.memory, base, at + 24 - 8 * k);
+                *loaded = Limb::Value(self.b.ins().bswap(limb));
+            }
         }
         word
     }
@@ -129,7 +132,7 @@ impl Lower<'_, '_> {
     }
 
     /// The word of calldata at any offset, zeros behind its end.
-    pub(super) fn calldataload(&mut self, offset: Limbs, limbs: usize) -> Limbs {
+    pub(super) fn calldataload(&mut self, offset: Limbs, limbs: LimbSet) -> Limbs {
         let (done, slow, inside) = (self.join(limbs), self.cold_block(), self.b.create_block());
         let low = self.value(offset.0[0]);
         // Below 2^32, so that the end does not overflow.
@@ -189,7 +192,7 @@ impl Lower<'_, '_> {
         Limbs([limb(12), limb(4), Limb::Value(high), Limb::ZERO])
     }
 
-    pub(super) fn call_value(&mut self, limbs: usize) -> Limbs {
+    pub(super) fn call_value(&mut self, limbs: LimbSet) -> Limbs {
         let word = self.context(context_offset!(call_value));
         self.load_word(self.flags.context, word, 0, limbs)
     }

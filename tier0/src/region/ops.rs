@@ -3,7 +3,12 @@
 //! **Owns** what each operation is made of. **Callers guarantee** operands that are computed already.
 //! **Never** computes more limbs than the result can have.
 
-use super::{Lower, MISSING, NO_EXIT, control::displacement, word::Limbs, word::limbs_of};
+use super::{
+    Lower, MISSING, NO_EXIT,
+    control::displacement,
+    demand::{self, LimbSet},
+    word::Limbs,
+};
 use crate::CompileError;
 use kiln_abi::{Helper, context_offset};
 use kiln_ir::{Op, fold, ssa};
@@ -11,12 +16,10 @@ use kiln_ir::{Op, fold, ssa};
 const OUT_OF_RANGE: CompileError = CompileError::Malformed("an immediate out of range");
 
 impl Lower<'_, '_> {
-    /// Limbs of a value that can be other than zero.
-    pub(super) fn bounded(&self, value: ssa::Value) -> Result<usize, CompileError> {
-        match self.function.values.get(value.0 as usize) {
-            Some(_) => Ok(limbs_of(self.function.bits(value))),
-            None => Err(CompileError::Malformed("no such value")),
-        }
+    /// The limbs of a value that are wanted: those that are read, and can be other than zero.
+    pub(super) fn wanted(&self, value: ssa::Value) -> Result<LimbSet, CompileError> {
+        let wanted = self.wanted.get(value.0 as usize).copied();
+        wanted.ok_or(CompileError::Malformed("no such value"))
     }
 
     /// A value that is computed already, or a constant.
@@ -33,19 +36,19 @@ impl Lower<'_, '_> {
 
     /// Notes what a value is.
     pub(super) fn define(&mut self, value: ssa::Value, word: Limbs) -> Result<(), CompileError> {
-        let limbs = self.bounded(value)?;
-        self.words[value.0 as usize] = Some(word.low(limbs));
+        let wanted = self.wanted(value)?;
+        self.words[value.0 as usize] = Some(word.only(wanted));
         Ok(())
     }
 
     pub(super) fn inst(&mut self, inst: &ssa::Inst) -> Result<(), CompileError> {
-        let limbs = inst.dst.map_or(Ok(0), |dst| self.bounded(dst))?;
+        let wanted = inst.dst.map_or(Ok(0), |dst| self.wanted(dst))?;
         let word = match inst.op {
             ssa::Op::Slot(slot) => {
-                Some(self.load_word(self.flags.stack, self.sp, displacement(slot), limbs))
+                Some(self.load_word(self.flags.stack, self.sp, displacement(slot), wanted))
             }
             ssa::Op::Narrow => Some(self.arg(inst, 0)?),
-            ssa::Op::Word(op) => self.op(inst, op, limbs)?,
+            ssa::Op::Word(op) => self.op(inst, op, wanted)?,
             ssa::Op::Run(helper) => {
                 self.run(helper, inst.exit.ok_or(NO_EXIT)?)?;
                 None
@@ -62,13 +65,14 @@ impl Lower<'_, '_> {
         self.word(inst.args[index].ok_or(MISSING)?)
     }
 
-    /// The low limbs of what an operation gives; none if it gives nothing.
+    /// What an operation gives, in the wanted limbs at least; none if it gives nothing.
     fn op(
         &mut self,
         inst: &ssa::Inst,
         op: Op,
-        limbs: usize,
+        wanted: LimbSet,
     ) -> Result<Option<Limbs>, CompileError> {
+        let limbs = demand::len(wanted);
         let a = || self.arg(inst, 0);
         let two = || Ok::<_, CompileError>((self.arg(inst, 0)?, self.arg(inst, 1)?));
         let exit = || if inst.checked { inst.exit.ok_or(NO_EXIT).map(Some) } else { Ok(None) };
@@ -93,7 +97,7 @@ impl Lower<'_, '_> {
             }
             Op::Mload => {
                 let (a, exit) = (a()?, exit()?);
-                self.mload(a, limbs, exit)?
+                self.mload(a, wanted, exit)?
             }
             Op::Mstore => {
                 let ((a, b), exit) = (two()?, exit()?);
@@ -107,11 +111,11 @@ impl Lower<'_, '_> {
             }
             Op::Calldataload => {
                 let a = a()?;
-                self.calldataload(a, limbs)
+                self.calldataload(a, wanted)
             }
             Op::Address => self.address(context_offset!(address)),
             Op::Caller => self.address(context_offset!(caller)),
-            Op::CallValue => self.call_value(limbs),
+            Op::CallValue => self.call_value(wanted),
             Op::Calldatasize => self.scalar(context_offset!(calldata_len)),
             Op::Returndatasize => self.scalar(context_offset!(returndata_len)),
             Op::Msize => self.scalar(context_offset!(msize)),
@@ -120,14 +124,14 @@ impl Lower<'_, '_> {
             // It never refuses.
             Op::Guarded(Helper::Calldataload) => {
                 let a = a()?;
-                self.calldataload(a, limbs)
+                self.calldataload(a, wanted)
             }
             Op::Guarded(helper) => {
                 let mut operands = Vec::with_capacity(3);
                 for &arg in inst.args.iter().flatten() {
                     operands.push(self.word(arg)?);
                 }
-                let word = self.guarded(helper, &operands, limbs, inst.exit.ok_or(NO_EXIT)?)?;
+                let word = self.guarded(helper, &operands, wanted, inst.exit.ok_or(NO_EXIT)?)?;
                 return Ok(inst.dst.map(|_| word));
             }
             Op::Copy | Op::Instruction(_) => {
@@ -156,7 +160,7 @@ impl Lower<'_, '_> {
             Op::ShrImm => self.shr(a, imm, limbs, super::word::Limb::ZERO),
             Op::SarImm => self.sar(a, imm, limbs),
             Op::ByteImm => self.byte(a, imm),
-            _ => self.signextend(a, imm, limbs),
+            _ => self.signextend(a, imm),
         })
     }
 

@@ -4,7 +4,7 @@
 //! 64-bit value, so that limbs that are known cost nothing; and the operations on single limbs. **Callers
 //! guarantee** nothing. **Never** knows what an instruction of a region means.
 
-use super::Lower;
+use super::{Lower, demand::LimbSet};
 use cranelift_codegen::ir::{InstBuilder, Value, types::*};
 use kiln_abi::Word;
 
@@ -42,11 +42,15 @@ impl Limbs {
         Self([limb, Limb::ZERO, Limb::ZERO, Limb::ZERO])
     }
 
-    /// The lowest `limbs` limbs, zeros above.
-    pub(super) fn low(self, limbs: usize) -> Self {
-        let mut low = self;
-        low.0[limbs.min(4)..].fill(Limb::ZERO);
-        low
+    /// These limbs, zeros in place of the others.
+    pub(super) fn only(self, set: LimbSet) -> Self {
+        let mut only = self;
+        for (k, limb) in only.0.iter_mut().enumerate() {
+            if set >> k & 1 == 0 {
+                *limb = Limb::ZERO;
+            }
+        }
+        only
     }
 
     /// Limbs up to the highest that may be other than zero.
@@ -65,11 +69,6 @@ impl Limbs {
         }
         Some(word)
     }
-}
-
-/// Bits of limbs that can be other than zero if the word is at most `max`.
-pub(super) fn limbs_of(bits: u16) -> usize {
-    usize::from(bits.div_ceil(64))
 }
 
 impl Lower<'_, '_> {
