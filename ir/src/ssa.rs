@@ -10,8 +10,19 @@
 //! **Never** knows revm's interpreter, machine code, or unsafe code. Nothing here decides whether a
 //! region is worth its compilation.
 
+mod analysis;
+mod bounds;
+mod build;
 mod function;
+mod graph;
+mod jumps;
+mod region;
+mod simplify;
+mod summary;
 
+pub use analysis::Analysis;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };
+pub use jumps::Jumps;
+pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};

@@ -68,8 +68,6 @@ pub enum Def {
     },
     /// The result of an instruction of this block.
     Inst(BlockId),
-    /// Of nothing any more: optimised away, and used nowhere.
-    Dead,
 }
 
 /// What is known of a value.
@@ -256,7 +254,7 @@ impl Function {
     pub fn constant(&self, value: Value) -> Option<Word> {
         match self.values[value.0 as usize].def {
             Def::Const(word) => Some(word),
-            Def::Param { .. } | Def::Inst(_) | Def::Dead => None,
+            Def::Param { .. } | Def::Inst(_) => None,
         }
     }
 

@@ -1,0 +1,254 @@
+//! Regions: which blocks are compiled together.
+//!
+//! **Owns** the growth of a [`Region`] from its head along the hottest edges. Its nodes are copies of
+//! basic blocks: one for each stack height (relative to the head) and *context*, the jump destinations
+//! that lie on the stack. So the blocks of an internal function are copied for each call in a region,
+//! and its return is a jump to a constant.
+//!
+//! **Callers guarantee** nothing of the counts: any function will do.
+//!
+//! **Never** looks at instructions: it works on summaries. The work for a region is bounded by
+//! [`NODES_MAX`].
+
+use super::{
+    analysis::Analysis,
+    summary::{Abs, Flow},
+};
+use crate::code::Ending;
+use kiln_abi::Pc;
+use std::collections::{BinaryHeap, HashMap};
+
+/// Blocks of a region, copies counted.
+pub const NODES_MAX: usize = 64;
+/// Bytecode instructions of a region, copies counted.
+pub const INSTRUCTIONS_MAX: u32 = 600;
+/// Words below and above the stack top at entry that a region may touch, each.
+pub const SPAN_MAX: i16 = 128;
+/// Copies of one block.
+const COPIES_MAX: usize = 8;
+/// An edge is followed if it runs at least once in so many executions of the head.
+const COLD_RATIO: u64 = 32;
+
+/// A block of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its index in the blocks of the program.
+    pub(super) block: usize,
+    /// Words on the stack where it begins, relative to the head.
+    pub(super) height: i16,
+    /// The positions, relative to the head, that hold jump destinations; ascending.
+    pub(super) context: Vec<(i16, Pc)>,
+    /// Nodes that its jump goes to. For a computed jump these are predictions.
+    pub(super) taken: Vec<(Pc, usize)>,
+    /// The node that follows it in the code.
+    pub(super) next: Option<usize>,
+    weight: u64,
+}
+
+/// Blocks that are compiled together, entered at the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    pub(super) nodes: Vec<Node>,
+    pub(super) need: i16,
+    pub(super) grow: i16,
+    instructions: u32,
+    truncated: bool,
+    head: Pc,
+}
+
+impl Region {
+    /// The region that grows from a head, or none if there is nothing to gain: no block begins there,
+    /// its first instruction is the interpreter's, or it alone is over the limits. `count` says how
+    /// often the block with this leader ran.
+    pub fn grow(analysis: &Analysis<'_>, head: Pc, count: &dyn Fn(Pc) -> u64) -> Option<Self> {
+        let block = analysis.block_at(head)?;
+        let weight = count(head).max(1);
+        let mut growth = Growth {
+            analysis,
+            count,
+            region: Self {
+                nodes: Vec::new(),
+                need: 0,
+                grow: 0,
+                instructions: 0,
+                truncated: false,
+                head,
+            },
+            keys: HashMap::new(),
+            copies: HashMap::new(),
+            edges: BinaryHeap::new(),
+            cold_below: weight.div_ceil(COLD_RATIO),
+            order: 0,
+        };
+        growth.node(block, 0, Vec::new(), weight)?;
+        growth.run();
+        Some(growth.region)
+    }
+
+    /// Where it is entered.
+    pub fn head(&self) -> Pc {
+        self.head
+    }
+
+    /// The leaders of its blocks; one that was copied, several times.
+    pub fn leaders<'a>(&'a self, analysis: &'a Analysis<'_>) -> impl Iterator<Item = Pc> + 'a {
+        self.nodes.iter().map(|node| analysis.block(node.block).start)
+    }
+
+    /// Its blocks, copies counted.
+    pub fn blocks(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Bytecode instructions, copies counted.
+    pub fn instructions(&self) -> u32 {
+        self.instructions
+    }
+
+    /// Whether hot blocks were left out because of the limits.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Whether it can come back to its head, so that it is worth more than its blocks alone.
+    pub fn loops(&self) -> bool {
+        let back = |(from, node): (usize, &Node)| {
+            node.taken.iter().map(|&(_, to)| to).chain(node.next).any(|to| to <= from)
+        };
+        self.nodes.iter().enumerate().any(back)
+    }
+}
+
+/// An edge whose end was not looked at yet. The heaviest goes first, of these the one found first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    weight: u64,
+    order: core::cmp::Reverse<u32>,
+    from: usize,
+    is_next: bool,
+    to: Pc,
+}
+
+struct Growth<'a> {
+    analysis: &'a Analysis<'a>,
+    count: &'a dyn Fn(Pc) -> u64,
+    region: Region,
+    keys: HashMap<(usize, i16, Vec<(i16, Pc)>), usize>,
+    copies: HashMap<usize, usize>,
+    edges: BinaryHeap<Edge>,
+    cold_below: u64,
+    order: u32,
+}
+
+impl Growth<'_> {
+    fn run(&mut self) {
+        while let Some(Edge { weight, from, is_next, to, .. }) = self.edges.pop() {
+            let Some(block) = self.analysis.block_at(to) else { continue };
+            let (height, context) = self.exit_state(from);
+            let key = (block, height, context);
+            let node = match self.keys.get(&key) {
+                Some(&node) => Some(node),
+                None if weight < self.cold_below => None,
+                None => self.node(block, height, key.2, weight),
+            };
+            let Some(node) = node else { continue };
+            let from = &mut self.region.nodes[from];
+            if is_next {
+                from.next = Some(node);
+            } else {
+                from.taken.push((to, node));
+            }
+        }
+    }
+
+    /// Height and context behind a node.
+    fn exit_state(&self, node: usize) -> (i16, Vec<(i16, Pc)>) {
+        let node = &self.region.nodes[node];
+        let summary = self.analysis.summaries.get(node.block);
+        let lowest = node.height - summary.need;
+        let kept = node.context.iter().copied().take_while(|&(position, _)| position < lowest);
+        let mut context: Vec<_> = kept.collect();
+        let words = self.analysis.summaries.words(node.block);
+        for (&word, position) in words.iter().zip(lowest..) {
+            if let Abs::Dest(pc) = self.resolve(node, word) {
+                context.push((position, pc));
+            }
+        }
+        (node.height + summary.height, context)
+    }
+
+    /// A word of the block's summary, where the context knows it.
+    fn resolve(&self, node: &Node, word: Abs) -> Abs {
+        let (Abs::In(position) | Abs::Masked(position)) = word else { return word };
+        let position = position + node.height;
+        match node.context.binary_search_by_key(&position, |&(position, _)| position) {
+            Ok(at) => Abs::Dest(node.context[at].1),
+            Err(_) => word,
+        }
+    }
+
+    /// Adds a node, unless it is of no use or over the limits.
+    fn node(
+        &mut self,
+        block: usize,
+        height: i16,
+        context: Vec<(i16, Pc)>,
+        weight: u64,
+    ) -> Option<usize> {
+        let analysis = self.analysis;
+        let (code, summary) = (analysis.block(block), analysis.summaries.get(block));
+        let interpreted =
+            code.instructions == 1 && matches!(code.ending, Ending::Suspend | Ending::End);
+        if interpreted || summary.never_runs() {
+            return None;
+        }
+        let need = self.region.need.max(summary.need - height);
+        let grow = self.region.grow.max(summary.grow + height);
+        let instructions = self.region.instructions.saturating_add(code.instructions);
+        let copies = self.copies.entry(block).or_default();
+        if need > SPAN_MAX
+            || grow > SPAN_MAX
+            || instructions > INSTRUCTIONS_MAX
+            || self.region.nodes.len() == NODES_MAX
+            || *copies == COPIES_MAX
+        {
+            self.region.truncated = true;
+            return None;
+        }
+        *copies += 1;
+        (self.region.need, self.region.grow) = (need, grow);
+        self.region.instructions = instructions;
+        let id = self.region.nodes.len();
+        self.keys.insert((block, height, context.clone()), id);
+        let node = Node { block, height, context, taken: Vec::new(), next: None, weight };
+        self.region.nodes.push(node);
+        self.edges_of(id);
+        Some(id)
+    }
+
+    fn edges_of(&mut self, id: usize) {
+        let node = &self.region.nodes[id];
+        let flow = self.analysis.summaries.get(node.block).flow;
+        let end = self.analysis.block(node.block).end;
+        let mut taken = Vec::new();
+        if let Flow::Jump(word) | Flow::Branch(word) = flow {
+            match self.resolve(node, word) {
+                Abs::Dest(pc) => taken.push(pc),
+                _ => {
+                    // JUMPI to a word that is not constant is the interpreter's.
+                    if matches!(flow, Flow::Jump(_)) {
+                        taken.extend(self.analysis.jumps.targets(node.block).unwrap_or(&[]));
+                    }
+                }
+            }
+        }
+        let goes_on = matches!(flow, Flow::Next | Flow::Branch(_));
+        let (node_weight, next) = (node.weight, goes_on.then_some((true, end)));
+        for (is_next, to) in taken.into_iter().map(|pc| (false, pc)).chain(next) {
+            let weight = node_weight.min((self.count)(to));
+            self.order += 1;
+            let order = core::cmp::Reverse(self.order);
+            self.edges.push(Edge { weight, order, from: id, is_next, to });
+        }
+    }
+}
