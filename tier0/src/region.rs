@@ -21,6 +21,7 @@ mod call;
 mod compare;
 mod control;
 mod demand;
+mod exits;
 mod memory;
 mod ops;
 mod word;
@@ -37,6 +38,7 @@ use cranelift_codegen::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use demand::LimbSet;
+use exits::Tails;
 use kiln_abi::{CodeObject, EntryTable, ExitId, Word};
 use kiln_ir::{Bounds, ssa};
 use word::Limbs;
@@ -48,6 +50,10 @@ const MALFORMED_OFFSET: CompileError = CompileError::Malformed("a memory offset 
 
 /// Instructions of Cranelift's that a context is kept for: what it grew to is freed with it.
 const KEPT_INSTS_MAX: usize = 1 << 13;
+/// Instructions of Cranelift's for each of bytecode, at most, and how many there may be besides: a bound on the
+/// time that compilation takes. Hostile code can make many stores in front of each way out.
+const INSTS_RATIO_MAX: usize = 128;
+const INSTS_FREE: usize = 4096;
 /// Where the body begins in the text. Bodies are aligned to this.
 const BODY: usize = 32;
 
@@ -92,6 +98,10 @@ impl Compiler {
         bounds.check()?;
         let built = self.build(function);
         let compiled = built.and_then(|()| {
+            let max = INSTS_RATIO_MAX * function.instructions as usize + INSTS_FREE;
+            if self.context.func.dfg.num_insts() > max {
+                return Err(CompileError::TooLarge);
+            }
             bounds.check()?;
             self.generate(function, bounds)
         });
@@ -126,6 +136,11 @@ impl Compiler {
     }
 
     fn build(&mut self, function: &ssa::Function) -> Result<(), CompileError> {
+        let in_order = function.stores_end.is_sorted()
+            && function.stores_end.last().is_none_or(|&end| end as usize <= function.stores.len());
+        if function.stores_end.len() != function.exits.exits.len() || !in_order {
+            return Err(CompileError::Malformed("exits without their stores"));
+        }
         let mut signature = Signature::new(CallConv::SystemV);
         signature.params.resize(2, AbiParam::new(I64));
         signature.returns.push(AbiParam::new(I64));
@@ -234,6 +249,8 @@ struct Lower<'a, 'b> {
     out: ir::Block,
     /// By value, its limbs, where it is computed already.
     words: Vec<Option<Limbs>>,
+    /// What ways out share.
+    tails: Tails,
     /// By value, the limbs that are wanted.
     wanted: Vec<LimbSet>,
     /// By block, Cranelift's; the first parameter is the gas.
@@ -268,6 +285,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             scratch,
             out,
             words: vec![None; function.values.len()],
+            tails: Tails::new(function),
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
             signatures: Default::default(),

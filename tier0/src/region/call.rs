@@ -8,11 +8,12 @@
 use super::{
     Lower,
     demand::{self, LimbSet},
+    exits::HALF,
     word::{Limb, Limbs},
 };
 use crate::{CompileError, thunk};
 use cranelift_codegen::ir::{
-    AbiParam, InstBuilder, MemFlagsData, SigRef, Signature, Value, types::*,
+    AbiParam, ConstantData, InstBuilder, MemFlagsData, SigRef, Signature, Value, types::*,
 };
 use cranelift_codegen::isa::CallConv;
 use kiln_abi::{ExitId, Helper, HelperShape, Word, context_offset};
@@ -54,10 +55,24 @@ impl Lower<'_, '_> {
 
     /// Writes a whole word.
     pub(super) fn store_word(&mut self, flags: MemFlagsData, base: Value, at: i32, word: Limbs) {
-        for (k, limb) in (0..).zip(word.0) {
-            let limb = self.value(limb);
-            self.b.ins().store(flags, limb, base, at + 8 * k);
+        for (half, limbs) in [[word.0[0], word.0[1]], [word.0[2], word.0[3]]].iter().enumerate() {
+            let at = at + HALF * half as i32;
+            if limbs.iter().all(|limb| limb.is_zero()) {
+                let zero = self.zero_half();
+                self.b.ins().store(flags, zero, base, at);
+                continue;
+            }
+            for (k, &limb) in (0..).zip(limbs) {
+                let limb = self.value(limb);
+                self.b.ins().store(flags, limb, base, at + 8 * k);
+            }
         }
+    }
+
+    /// 16 bytes of zeros: loads of single limbs are forwarded from a store of them.
+    pub(super) fn zero_half(&mut self) -> Value {
+        let zero = self.b.func.dfg.constants.insert(ConstantData::from(&[0u8; 16][..]));
+        self.b.ins().vconst(F32X4, zero)
     }
 
     /// The signature of the helpers that take so many words and pointers.

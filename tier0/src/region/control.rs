@@ -1,7 +1,6 @@
-//! Blocks, edges, and ways out.
+//! Blocks and edges.
 //!
-//! **Owns** where control goes: the checks at the head and at the start of each block, polls, the stores in
-//! front of leaving. **Callers guarantee** blocks in reverse post-order. **Never** computes words.
+//! **Owns** where control goes: the checks at the head and at the start of each block, edges, polls. **Callers guarantee** blocks in reverse post-order. **Never** computes words.
 
 use super::{
     Lower, MISSING,
@@ -22,12 +21,6 @@ impl Lower<'_, '_> {
     /// The whole function.
     pub(super) fn function(mut self) -> Result<(), CompileError> {
         let function = self.function;
-        let exits = function.exits.exits.len();
-        let in_order = function.stores_end.is_sorted()
-            && function.stores_end.last().is_none_or(|&end| end as usize <= function.stores.len());
-        if function.stores_end.len() != exits || !in_order {
-            return Err(CompileError::Malformed("exits without their stores"));
-        }
         for block in &function.blocks {
             let lowered = self.b.create_block();
             self.b.append_block_param(lowered, I64);
@@ -41,8 +34,7 @@ impl Lower<'_, '_> {
         for index in 0..function.blocks.len() {
             self.block(index)?;
         }
-        self.return_exit();
-        Ok(())
+        self.finish_exits()
     }
 
     /// A field of the context of 64 bits.
@@ -201,45 +193,6 @@ impl Lower<'_, '_> {
         let block = self.b.create_block();
         self.b.set_cold_block(block);
         block
-    }
-
-    /// Leaves if `condition` is not zero.
-    pub(super) fn leave_if(&mut self, condition: Value, exit: ExitId) -> Result<(), CompileError> {
-        let (out, stay) = (self.cold_block(), self.b.create_block());
-        self.b.ins().brif(condition, out, &[], stay, &[]);
-        self.b.switch_to_block(out);
-        self.leave(exit)?;
-        self.b.switch_to_block(stay);
-        Ok(())
-    }
-
-    /// Ends the block by leaving.
-    pub(super) fn leave(&mut self, exit: ExitId) -> Result<(), CompileError> {
-        self.perform_stores(exit)?;
-        let number = self.exit_number(exit)?;
-        let (number, gas) = (self.iconst(number as u64), self.gas);
-        self.b.ins().jump(self.out, &[number.into(), gas.into()]);
-        Ok(())
-    }
-
-    /// Writes what an exit wants written to the stack.
-    pub(super) fn perform_stores(&mut self, exit: ExitId) -> Result<(), CompileError> {
-        let function = self.function;
-        self.exit_number(exit)?;
-        for store in function.stores(exit) {
-            let word = self.word(store.value)?;
-            self.store_word(self.flags.stack, self.sp, displacement(store.slot), word);
-        }
-        Ok(())
-    }
-
-    /// Where every way out ends.
-    fn return_exit(&mut self) {
-        self.b.switch_to_block(self.out);
-        let [number, gas] = [0, 1].map(|index| self.b.block_params(self.out)[index]);
-        self.gas = gas;
-        self.store_gas();
-        self.b.ins().return_(&[number]);
     }
 
     /// A block in which ways of computing a word meet.

@@ -109,7 +109,13 @@ impl Lower<'_, '_> {
         exit: Option<ExitId>,
     ) -> Result<(), CompileError> {
         let (base, at) = self.memory(offset, 32, exit)?;
-        for k in (0..4).rev() {
+        let mut limbs = 4;
+        if word.0[2].is_zero() && word.0[3].is_zero() {
+            let zero = self.zero_half();
+            self.b.ins().store(self.flags.memory, zero, base, at);
+            limbs = 2;
+        }
+        for k in (0..limbs).rev() {
             let limb = match word.0[k] {
                 Limb::Const(limb) => self.iconst(limb.swap_bytes()),
                 Limb::Value(limb) => self.b.ins().bswap(limb),
