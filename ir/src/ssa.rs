@@ -13,16 +13,26 @@
 mod analysis;
 mod bounds;
 mod build;
+mod compile;
+mod display;
+mod dominators;
+pub mod eval;
+mod finish;
 mod function;
 mod graph;
 mod jumps;
+mod place;
+mod reach;
 mod region;
 mod simplify;
 mod summary;
+mod verify;
 
 pub use analysis::Analysis;
+pub use compile::build;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };
 pub use jumps::Jumps;
 pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};
+pub use verify::{Place, VerifyError, verify};

@@ -21,6 +21,8 @@ pub(super) struct Leave {
     /// By ascending position: what lies there. Positions that are not named hold what they held at
     /// entry, or are not read any more.
     pub(super) words: Vec<(i16, Value)>,
+    /// Operands of the instruction it stands in front of, where that is run by the host.
+    pub(super) inputs: i16,
 }
 
 /// All values of a function.
@@ -96,11 +98,13 @@ impl Graph {
 }
 
 /// A function under construction. Exit ids are indices into `leaves`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Draft {
     pub(super) blocks: Vec<Block>,
     pub(super) graph: Graph,
     pub(super) leaves: Vec<Leave>,
+    /// By parameter: the position of the word it stands for.
+    pub(super) positions: HashMap<Value, i16>,
 }
 
 impl Inst {

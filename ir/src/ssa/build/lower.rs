@@ -227,6 +227,7 @@ impl Builder<'_> {
     fn instruction(&mut self, helper: Helper, opcode: u8) {
         let exit = self.leave(ExitKind::Interpret);
         let info = OPCODE_INFO[opcode as usize].expect("lower: an unknown opcode ends the block");
+        self.draft.leaves[exit.0 as usize].inputs = i16::from(info.inputs());
         let run = Inst::new(Op::Run(helper), [None; 3], 0, self.pc);
         self.insts.push(Inst { exit: Some(exit), ..run });
         for _ in 0..info.inputs() {

@@ -15,7 +15,7 @@ mod lower;
 use super::{
     analysis::Analysis,
     function::{Block, BlockId, Inst, Op, Target, Terminator, Value},
-    graph::{Draft, Graph, Leave},
+    graph::{Draft, Leave},
     region::Region,
 };
 use crate::config::{Bounds, BuildError};
@@ -42,7 +42,7 @@ enum State {
 }
 
 /// Builds the draft of a region.
-pub(super) fn build(
+pub(super) fn draft(
     analysis: &Analysis<'_>,
     region: &Region,
     bounds: Bounds<'_>,
@@ -95,7 +95,6 @@ impl<'a> Builder<'a> {
         for node in &region.nodes {
             node.taken.iter().map(|&(_, to)| to).chain(node.next).for_each(|to| preds[to] += 1);
         }
-        let draft = Draft { blocks: Vec::new(), graph: Graph::default(), leaves: Vec::new() };
         Self {
             analysis,
             region,
@@ -104,7 +103,7 @@ impl<'a> Builder<'a> {
             changed: changed(analysis, region),
             entry: Vec::new(),
             states: vec![State::Waiting; region.nodes.len()],
-            draft,
+            draft: Draft::default(),
             block: BlockId(0),
             insts: Vec::new(),
             stack: Vec::new(),
@@ -123,6 +122,7 @@ impl<'a> Builder<'a> {
             gas_back: 0,
             rest: 0,
             words: Vec::new(),
+            inputs: 0,
         });
         self.begin(self.region.head(), 0, Vec::new());
         for position in -self.region.need..0 {
@@ -201,6 +201,7 @@ impl<'a> Builder<'a> {
         for (index, position) in self.param_positions(node).into_iter().enumerate() {
             let value = self.draft.graph.param(self.block, index as u32);
             self.draft.blocks[self.block.0 as usize].params.push(value);
+            self.draft.positions.insert(value, position);
             *self.at(position) = value;
         }
     }
@@ -260,7 +261,7 @@ impl<'a> Builder<'a> {
     ) -> ExitId {
         let id = ExitId(self.draft.leaves.len() as u32);
         let height = self.height();
-        self.draft.leaves.push(Leave { pc, kind, height, gas_back, rest, words });
+        self.draft.leaves.push(Leave { pc, kind, height, gas_back, rest, words, inputs: 0 });
         id
     }
 

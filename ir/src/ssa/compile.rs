@@ -1,0 +1,41 @@
+//! The pipeline from a region to a finished function.
+
+use super::{analysis::Analysis, finish::finish, function::Function, place::place, region::Region};
+use crate::config::{Bounds, BuildError};
+
+/// Writes on all ways out of a function, together. Real code has some hundreds.
+const WRITES_MAX: usize = 8192;
+
+/// Builds and optimises the SSA form of a region of this analysis.
+///
+/// # Errors
+/// If its ways out write more than a limit, or the work was called off.
+pub fn build<'b>(
+    analysis: &Analysis<'_>,
+    region: &Region,
+    bounds: impl Into<Bounds<'b>>,
+) -> Result<Function, BuildError> {
+    let bounds = bounds.into();
+    let mut draft = super::build::draft(analysis, region, bounds)?;
+    let placed = place(&mut draft, region.need, region.grow);
+    let is = placed.stores.len() + placed.exits.fixups.len();
+    if is > WRITES_MAX {
+        return Err(BuildError::Limit { what: "writes on the way out", is, max: WRITES_MAX });
+    }
+    let head = analysis.block_at(region.head()).map(|block| analysis.block(block));
+    let function = Function {
+        code_len: analysis.code.len() as u32,
+        pc: region.head(),
+        is_jumpdest: head.is_some_and(|block| block.is_jumpdest),
+        need: region.need as u16,
+        grow: region.grow as u16,
+        entry_exit: super::build::ENTRY_EXIT,
+        blocks: Vec::new(),
+        values: Vec::new(),
+        exits: Default::default(),
+        stores: Vec::new(),
+        stores_end: Vec::new(),
+        instructions: region.instructions(),
+    };
+    Ok(finish(draft, placed, function))
+}
