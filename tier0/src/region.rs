@@ -46,7 +46,6 @@ use word::Limbs;
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
 const WRONG_SHAPE: CompileError = CompileError::Malformed("a helper of another shape");
 const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
-const MALFORMED_OFFSET: CompileError = CompileError::Malformed("a memory offset out of range");
 
 /// Instructions of Cranelift's that a context is kept for: what it grew to is freed with it.
 const KEPT_INSTS_MAX: usize = 1 << 13;

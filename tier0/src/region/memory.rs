@@ -4,7 +4,7 @@
 //! guarantee** that an access that is not checked lies inside of memory. **Never** expands memory itself.
 
 use super::{
-    Lower, MALFORMED_OFFSET,
+    Lower,
     demand::LimbSet,
     word::{Limb, Limbs},
 };
@@ -30,11 +30,11 @@ impl Lower<'_, '_> {
             self.cover(offset, size, exit)?;
         }
         let base = self.context(context_offset!(mem_base));
-        match offset.0[0] {
-            Limb::Const(at @ ..=OFFSET_MAX) if offset.len() <= 1 => Ok((base, at as i32)),
-            Limb::Const(_) => Err(MALFORMED_OFFSET),
-            Limb::Value(at) => Ok((self.b.ins().iadd(base, at), 0)),
+        if let Limb::Const(at @ ..=OFFSET_MAX) = offset.0[0] {
+            return Ok((base, at as i32));
         }
+        let at = self.value(offset.0[0]);
+        Ok((self.b.ins().iadd(base, at), 0))
     }
 
     /// Compares with the limit; what lies outside is expanded, or left through the exit.

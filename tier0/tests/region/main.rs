@@ -6,5 +6,7 @@ mod support;
 mod build;
 mod control;
 mod effects;
+mod random;
 mod run;
 mod words;
+mod world;

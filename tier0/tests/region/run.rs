@@ -71,7 +71,7 @@ pure!(shr, Shr, a, b);
 pure!(sar, Sar, a, b);
 pure!(clz, Clz, a);
 
-static HELPERS: HelperTable = HelperTable {
+pub(crate) static HELPERS: HelperTable = HelperTable {
     mul,
     div,
     sdiv,

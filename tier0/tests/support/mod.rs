@@ -55,15 +55,19 @@ impl Program {
 
     /// Runs from the region at `pc`.
     pub fn run(&self, machine: &mut Machine, pc: usize) -> Left {
+        machine.prepare();
+        let sp = machine.cx.stack_base.wrapping_add(machine.height);
+        self.enter(&mut machine.cx, sp, pc)
+    }
+
+    /// Enters at `pc`, with a context that is complete but for what belongs to the program.
+    pub fn enter(&self, cx: &mut Context, sp: *mut Word, pc: usize) -> Left {
         let entry = self.object.entries.get(pc).expect("an entry");
         let entries = self.object.entries.raw();
-        machine.prepare();
-        let cx = &mut machine.cx;
         cx.entries = entries.as_ptr();
         cx.entries_len = entries.len() as u64;
         cx.code_base = self.base();
         cx.exits = &self.object.exits;
-        let sp = cx.stack_base.wrapping_add(machine.height);
         // SAFETY: offset 0 of the trampoline is an `EnterFn`; the context was filled in above, `sp` is
         // inside of the stack, and the entry is one of the mapped object.
         let left = unsafe {
