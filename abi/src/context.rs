@@ -1,6 +1,6 @@
 //! The context: the one structure compiled code and helpers share.
 
-use crate::{ExitTable, HelperTable, Word};
+use crate::{HelperTable, Word};
 use core::ffi::c_void;
 
 /// Words an EVM stack holds.
@@ -50,7 +50,7 @@ pub struct Context {
     pub entries: *const u32,
     /// The pcs it has: one more than the bytes of bytecode.
     pub entries_len: u64,
-    /// The first byte of the running code object's executable view.
+    /// What entries are offsets from.
     pub code_base: *const u8,
     /// Back-edges that compiled code may still take: each takes one off, and the one that finds 0
     /// leaves at its target. Set by the host whenever it enters; wraps.
@@ -73,8 +73,6 @@ pub struct Context {
     pub call_value: *const Word,
     /// revm's `InstructionResult`, with [`Outcome::Ended`].
     pub halt: u32,
-    /// The exit records of the running program.
-    pub exits: *const ExitTable,
     /// The runtime's own state for this frame run; opaque to compiled code.
     pub runtime: *mut c_void,
 }

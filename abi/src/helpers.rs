@@ -9,6 +9,9 @@
 
 use crate::{Context, Word};
 
+/// The address of the [`crate::Record`] that says how to leave in front of the instruction.
+pub type ExitRecord = *const u32;
+
 /// What a guarded helper answers.
 pub type ContinueOrLeave = u64;
 /// Compiled code goes on.
@@ -28,7 +31,7 @@ pub type Pure3Fn =
 /// top of the stack downwards; unused ones are null.
 pub type Guarded3Fn = unsafe extern "C" fn(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -36,12 +39,12 @@ pub type Guarded3Fn = unsafe extern "C" fn(
 /// Makes the state in front of the instruction canonical, runs it, and leaves the canonical state
 /// behind it. `sp` is the stack pointer of compiled code at the call.
 pub type InstructionFn =
-    unsafe extern "C" fn(cx: *mut Context, exit: u64, sp: *mut Word) -> ContinueOrLeave;
+    unsafe extern "C" fn(cx: *mut Context, exit: ExitRecord, sp: *mut Word) -> ContinueOrLeave;
 /// Expands memory to hold `size` bytes at the offset `*offset`, or at `offset_const` where `offset`
 /// is null, or refuses before it did anything.
 pub type ExpandFn = unsafe extern "C" fn(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     offset: *const Word,
     offset_const: u64,
     size: u64,

@@ -1,7 +1,7 @@
 //! The contract between compiled code and the host that runs it.
 //!
 //! **Owns** the layout of the [`Context`] that compiled code works on, the [`HelperTable`] it calls
-//! through, the [`Exit`] records that say how to make the frame state canonical again, and the
+//! through, the [`Exit`]s and their [`Record`]s, which say how to make the frame state canonical again, and the
 //! [`CodeObject`] that every tier returns. Offsets are derived with `offset_of!`, never written down.
 //!
 //! **Callers guarantee** that a [`Context`] is filled in by the runtime before compiled code is
@@ -14,14 +14,16 @@ mod entries;
 mod exit;
 mod helpers;
 mod object;
+mod record;
 mod word;
 
 pub use context::{Context, Outcome, POLL_BACK_EDGES, STACK_LIMIT};
 pub use entries::{EntryTable, RawEntries};
 pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
 pub use helpers::{
-    CONTINUE, ContinueOrLeave, ExpandFn, Guarded3Fn, Helper, HelperShape, HelperTable,
+    CONTINUE, ContinueOrLeave, ExitRecord, ExpandFn, Guarded3Fn, Helper, HelperShape, HelperTable,
     InstructionFn, LEAVE, Pure1Fn, Pure2Fn, Pure3Fn,
 };
 pub use object::{CodeObject, EnterFn, Leave};
+pub use record::{Fixups, Record, Records, Written};
 pub use word::Word;

@@ -5,7 +5,7 @@
 //! code that ran, which compilers derive from verified IR. **Never** charges gas or calls the host.
 
 use crate::helpers::Interp;
-use kiln_abi::{Context, Exit, ExitTable, STACK_LIMIT, Source, Word};
+use kiln_abi::{Context, Record, STACK_LIMIT, Slot, Word, Written};
 use revm::interpreter::{
     CallInput,
     interpreter_types::{Jumps, MemoryTr},
@@ -57,38 +57,57 @@ pub(crate) fn stack_is_usable(interpreter: &Interp) -> bool {
     interpreter.stack.data().capacity() >= STACK_LIMIT
 }
 
+/// Reads a word limb by limb: compiled code may just have written it so, and a wider load would wait until
+/// these stores have left the store buffer.
+///
+/// # Safety
+/// `word` points to a word.
+#[inline]
+unsafe fn read_limbs(word: *const Word) -> Word {
+    // SAFETY: the caller's.
+    Word(std::array::from_fn(|limb| unsafe { word.cast::<u64>().add(limb).read_volatile() }))
+}
+
 /// Makes stack and pc what they are in front of the instruction at `exit`. Gas is the caller's.
 ///
 /// # Safety
-/// `entry` is the stack pointer at the entry of the block that `exit`, a record of `exits`, belongs
-/// to: one past the top word of the interpreter's stack then. The block ran up to the exit.
+/// `entry` is the stack pointer at the entry of the block that `exit` belongs to: one past the top word of the interpreter's stack then. The block ran up to the exit.
 #[inline]
-pub(crate) unsafe fn materialise(
-    interpreter: &mut Interp,
-    exits: &ExitTable,
-    exit: &Exit,
-    entry: *mut Word,
-) {
-    let fixups = exits.fixups(exit);
-    let value = |source: Source| match source {
-        // SAFETY: slots of a verified block lie within the stack range its precondition checked.
-        Source::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
-        Source::Const(index) => exits.pool[index as usize],
-    };
-    // SAFETY: as for reading.
-    let put = |slot: kiln_abi::Slot, word| unsafe { *entry.offset(slot.0 as isize) = word };
-    if fixups.len() <= FIXUPS_INLINE {
-        let mut words = [const { MaybeUninit::<Word>::uninit() }; FIXUPS_INLINE];
-        for (word, fixup) in words.iter_mut().zip(fixups) {
-            word.write(value(fixup.source));
-        }
-        for (word, fixup) in words.iter().zip(fixups) {
-            // SAFETY: the loop above wrote as many words as there are fixups.
-            put(fixup.slot, unsafe { word.assume_init() });
+pub(crate) unsafe fn materialise(interpreter: &mut Interp, exit: &Record<'_>, entry: *mut Word) {
+    // SAFETY: slots of a verified block lie within the stack range its precondition checked.
+    let at = |slot: Slot| unsafe { entry.offset(slot.0 as isize) };
+    // All sources are read before any target is written; constants need no reading.
+    let from_slots = exit.fixups.clone().filter_map(|(_, written)| match written {
+        Written::Slot(from) => Some(from),
+        Written::Const(_) => None,
+    });
+    // SAFETY: as above.
+    let read = |slot| unsafe { read_limbs(at(slot)) };
+    let mut inline = [const { MaybeUninit::<Word>::uninit() }; FIXUPS_INLINE];
+    let mut heap = Vec::new();
+    if exit.fixups.len() <= FIXUPS_INLINE {
+        for (place, slot) in inline.iter_mut().zip(from_slots) {
+            place.write(read(slot));
         }
     } else {
-        let words: Vec<_> = fixups.iter().map(|fixup| value(fixup.source)).collect();
-        fixups.iter().zip(words).for_each(|(fixup, word)| put(fixup.slot, word));
+        heap.extend(from_slots.map(read));
+    }
+    let mut next = 0;
+    for (slot, written) in exit.fixups.clone() {
+        let word = match written {
+            Written::Const(word) => word,
+            Written::Slot(_) => {
+                let word = match heap.get(next) {
+                    Some(&word) => word,
+                    // SAFETY: without a heap, the first loop wrote one for each of these.
+                    None => unsafe { inline[next].assume_init() },
+                };
+                next += 1;
+                word
+            }
+        };
+        // SAFETY: as above.
+        unsafe { *at(slot) = word };
     }
     let stack = interpreter.stack.data_mut();
     // SAFETY: both point into the stack buffer.

@@ -10,7 +10,7 @@ use crate::{
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
-    program::Program,
+    program::{Part, Program},
     slot::Seen,
     stats::Stats,
 };
@@ -231,21 +231,21 @@ impl Compiler<'_> {
             }
             Ok(object)
         })?;
-        let placed = clock.time(&mut stats.publish_ns, || {
+        let program = clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let text = &object.text;
-            let code = match self.memory.place(text) {
-                Err(MemoryError::Full { .. }) if (self.make_room)(text.len()) => {
-                    self.memory.place(text)
+            let place = |bytes: &[u8]| match self.memory.place(bytes) {
+                Err(MemoryError::Full { .. }) if (self.make_room)(bytes.len()) => {
+                    self.memory.place(bytes)
                 }
                 placed => placed,
-            }?;
+            };
+            let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
-            Ok((code, registration))
+            let part = Part::new(module, code, registration);
+            Ok(Program::native(task.subject.bytecode.clone(), part, object.entries, &place)?)
         })?;
         scratch.recycle(object.text);
-        let bytecode = task.subject.bytecode.clone();
-        Ok(Program::native(bytecode, module, placed, object.entries, object.exits))
+        Ok(program)
     }
 
     /// A phase begins; fault tests may have it fail here. Answers how many bytes of output are wanted

@@ -87,6 +87,8 @@ pub struct Config {
     pub slots_max: usize,
     /// How long dropping an engine waits for its threads, in milliseconds.
     pub shutdown_ms: u32,
+    /// Whether code that is in use is put on huge pages, where the operating system can (Linux from 6.1).
+    pub huge_pages: bool,
     /// Whether programs are written into `/tmp/perf-PID.map`, for `perf`.
     pub perf_map: bool,
     /// Whether programs are registered with a debugger, by the GDB JIT interface.
@@ -137,6 +139,7 @@ impl Default for Config {
             idle_ms_max: 600_000,
             slots_max: 1 << 16,
             shutdown_ms: 2000,
+            huge_pages: true,
             perf_map: false,
             gdb: false,
             force: Force::NONE,

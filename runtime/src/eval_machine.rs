@@ -4,24 +4,31 @@
 //! code demands of a context, and a verified module. **Never** has semantics of its own.
 
 use kiln_abi::{
-    CONTINUE, Context, EntryTable, ExitId, Guarded3Fn, Helper, HelperTable, InstructionFn,
-    STACK_LIMIT, Slot, Word,
+    CONTINUE, Context, EntryTable, ExitId, ExitRecord, Guarded3Fn, Helper, HelperTable,
+    InstructionFn, Records, STACK_LIMIT, Slot, Word,
 };
 use kiln_ir::eval::{Environment, Machine};
 
 /// Works on a context in place of native code.
 #[derive(Debug)]
-pub(crate) struct EvalMachine {
+pub(crate) struct EvalMachine<'a> {
     cx: *mut Context,
     sp: *mut Word,
+    records: &'a Records,
 }
 
-impl EvalMachine {
+impl<'a> EvalMachine<'a> {
     /// # Safety
     /// `cx` is a complete context for a frame run and stays so; `sp` points into its stack; modules
-    /// that are run on this machine passed the verifier.
-    pub(crate) unsafe fn new(cx: *mut Context, sp: *mut Word) -> Self {
-        Self { cx, sp }
+    /// that are run on this machine passed the verifier; `records` are those of their exits.
+    pub(crate) unsafe fn new(cx: *mut Context, sp: *mut Word, records: &'a Records) -> Self {
+        Self { cx, sp, records }
+    }
+
+    /// The record of an exit.
+    pub(crate) fn record(&self, exit: ExitId) -> ExitRecord {
+        let number = self.records.number(exit).expect("an exit of the module");
+        self.records.words[number as usize..].as_ptr()
     }
 
     /// The stack pointer.
@@ -87,7 +94,7 @@ fn to_big_endian(word: Word) -> [u8; 32] {
     revm::primitives::U256::from_limbs(word.0).to_be_bytes()
 }
 
-impl Machine for EvalMachine {
+impl Machine for EvalMachine<'_> {
     fn word(&self, slot: Slot) -> Word {
         // SAFETY: within the stack buffer, as asserted; the verifier saw that it was written.
         unsafe { self.slot(slot).read() }
@@ -154,13 +161,21 @@ impl Machine for EvalMachine {
 
     fn expand(&mut self, exit: ExitId, offset: Word, size: u64) -> bool {
         // SAFETY: the context is complete by `new`; the offset is a word on this stack.
-        unsafe { (self.table().expand)(self.cx, exit.0 as u64, &offset, 0, size) == CONTINUE }
+        unsafe { (self.table().expand)(self.cx, self.record(exit), &offset, 0, size) == CONTINUE }
     }
 
     fn calldata_word(&mut self, offset: Word) -> Word {
         let mut word = Word::ZERO;
         // SAFETY: as for `expand`.
-        unsafe { (self.table().calldataload)(self.cx, 0, &mut word, &offset, std::ptr::null()) };
+        unsafe {
+            (self.table().calldataload)(
+                self.cx,
+                std::ptr::null(),
+                &mut word,
+                &offset,
+                std::ptr::null(),
+            )
+        };
         word
     }
 
@@ -196,13 +211,13 @@ impl Machine for EvalMachine {
             (None, _) => next(),
         };
         // SAFETY: the context is complete by `new`; the pointers are as the helper's row says.
-        unsafe { function(self.cx, exit.0 as u64, p0, next(), next()) == CONTINUE }
+        unsafe { function(self.cx, self.record(exit), p0, next(), next()) == CONTINUE }
     }
 
     fn instruction(&mut self, helper: Helper, exit: ExitId) -> bool {
         let function = instruction_fn(self.table(), helper);
         // SAFETY: the context is complete by `new`; the stack pointer is the one at this exit.
-        unsafe { function(self.cx, exit.0 as u64, self.sp) == CONTINUE }
+        unsafe { function(self.cx, self.record(exit), self.sp) == CONTINUE }
     }
 
     fn entry(&self, destination: Word) -> Option<usize> {

@@ -218,7 +218,6 @@ fn leg<H: Host, S: Safepoints>(
         interpreter,
         host,
         table: tables.instructions,
-        exits: program.exits(),
         memo,
         halt: InstructionResult::Stop,
         panic: None,
@@ -226,7 +225,7 @@ fn leg<H: Host, S: Safepoints>(
     // SAFETY: derived from the exclusive reference above, which is not used any more.
     let mut cx = context::<H>(unsafe { &mut *interpreter }, program);
     // From here on only through this pointer, which helpers share.
-    let run: *mut FrameRun<'_, H> = &raw mut run;
+    let run: *mut FrameRun<H> = &raw mut run;
     cx.runtime = run.cast();
     loop {
         // SAFETY: compiled code is not running, so nothing else refers to the interpreter or host.
@@ -238,7 +237,7 @@ fn leg<H: Host, S: Safepoints>(
             interp.bytecode.set_action(action);
             return Ok(());
         }
-        let entry = program.entries().get(interp.bytecode.pc());
+        let entry = program.entry(interp.bytecode.pc());
         let next = match entry {
             None => Next::Interpret,
             Some(entry) => match safepoints.order(program) {
@@ -278,7 +277,7 @@ fn leg<H: Host, S: Safepoints>(
 /// The fields that do not change during a frame run; [`refresh`] fills in the others.
 fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
     let interpreter: *mut Interp = interpreter;
-    let entries = program.entries().raw();
+    let entries = program.entries();
     // SAFETY: fields of the interpreter, which outlives the frame run. Raw, so that later uses of
     // the interpreter do not end their validity.
     let (address, caller, call_value) = unsafe {
@@ -310,7 +309,6 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
         call_value,
         outcome: Outcome::Bail,
         halt: 0,
-        exits: program.exits(),
         runtime: std::ptr::null_mut(),
     }
 }
@@ -323,7 +321,7 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
 #[inline]
 unsafe fn enter<H: Host>(
     cx: *mut Context,
-    run: *mut FrameRun<'_, H>,
+    run: *mut FrameRun<H>,
     program: &Program,
     trampoline: Option<EnterFn>,
     entry: u32,

@@ -11,7 +11,7 @@ use crate::{
     keccak::{self, Memo},
     slot::Slot,
 };
-use kiln_abi::EntryTable;
+use kiln_abi::RawEntries;
 use revm::{
     bytecode::{
         Bytecode,
@@ -147,7 +147,7 @@ impl Counting<'_> {
 /// What a frame is interpreted with.
 pub(crate) struct Watching<'w, 'c> {
     /// Where compiled code can take over; none without a program.
-    pub(crate) entries: Option<&'w EntryTable>,
+    pub(crate) entries: Option<RawEntries<'w>>,
     /// For revm's own KECCAK256.
     pub(crate) memo: &'w mut Memo,
     pub(crate) counting: Option<Counting<'c>>,

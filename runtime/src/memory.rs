@@ -1,7 +1,7 @@
 //! Executable memory.
 //!
 //! **Owns** the code arena: segments of shared memory, each mapped twice, once writable and once
-//! executable, and the free list over them. The only place that changes page protections, and the
+//! executable, the free list over them, and the huge pages under them. The only place that changes page protections, and the
 //! only one that frees code ([`CodeBlock`]'s `Drop`).
 //!
 //! **Callers guarantee** that no thread runs the code of a block when it is dropped.
@@ -9,17 +9,23 @@
 //! **Never** maps a page writable and executable at once, or patches code after it was placed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ptr::NonNull,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use thiserror::Error;
 
-/// Bytes of a segment. Sparse: pages are only backed once code is placed on them.
+/// Bytes of a segment, at least and at most. Sparse: pages are only backed once code is placed on them. All
+/// code of a program lies in one, so that offsets from its start fit 31 bits.
 const SEGMENT_BYTES: usize = 64 << 20;
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
+/// Bytes of a huge page.
+const WINDOW: usize = 2 << 20;
+/// Bytes that were placed in a window, also one over another, from which it is to be a huge page.
+const WINDOW_USED: usize = WINDOW / 4;
 /// Blocks begin at cache lines, and constant pools in them at least at words.
 const ALIGNMENT: usize = 64;
 
@@ -54,6 +60,8 @@ struct Shared {
     backing: Backing,
     bytes_used: AtomicUsize,
     segments: Mutex<Vec<Arc<Segment>>>,
+    /// Whether a window came to be used much since the last look. Relaxed: a heuristic.
+    crowded: AtomicBool,
 }
 
 /// What the pages of both views belong to.
@@ -71,6 +79,15 @@ enum Backing {
 struct Segment {
     map: map::DualMap,
     free: Mutex<FreeList>,
+    /// By window, what was placed there.
+    windows: Box<[Window]>,
+}
+
+/// Relaxed: a heuristic.
+#[derive(Debug, Default)]
+struct Window {
+    placed: AtomicUsize,
+    huge: AtomicBool,
 }
 
 /// Code that was placed; returns its bytes to the arena when dropped.
@@ -100,6 +117,7 @@ impl CodeMemory {
             backing,
             bytes_used: AtomicUsize::new(0),
             segments: Mutex::new(Vec::new()),
+            crowded: AtomicBool::new(false),
         }))
     }
 
@@ -120,11 +138,37 @@ impl CodeMemory {
                 // SAFETY: `reserve` took `reserved >= code.len()` bytes at `offset` off the free
                 // list of the segment, so nobody else reads or writes them.
                 unsafe { segment.map.write(offset, code) };
+                if let Some(window) = segment.windows.get(offset / WINDOW) {
+                    let before = window.placed.fetch_add(reserved, Ordering::Relaxed);
+                    if before < WINDOW_USED && before + reserved >= WINDOW_USED {
+                        self.0.crowded.store(true, Ordering::Relaxed);
+                    }
+                }
                 Ok(CodeBlock { segment, shared: self.0.clone(), offset, len: code.len(), reserved })
             }
             Err(error) => {
                 self.0.bytes_used.fetch_sub(reserved, Ordering::Relaxed);
                 Err(error)
+            }
+        }
+    }
+
+    /// Puts huge pages under what is used much, where the operating system can: code that was not run
+    /// lately costs a page table walk for each page it is on (under virtualization, a long one). A window
+    /// is done once; that takes a fraction of a millisecond, so whoever runs code leaves it to others.
+    pub(crate) fn use_huge_pages(&self) {
+        if !self.0.crowded.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let segments: Vec<_> =
+            self.0.segments.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for segment in segments {
+            for (index, window) in segment.windows.iter().enumerate() {
+                if window.placed.load(Ordering::Relaxed) >= WINDOW_USED
+                    && !window.huge.swap(true, Ordering::Relaxed)
+                {
+                    segment.map.use_huge_page(index * WINDOW, WINDOW);
+                }
             }
         }
     }
@@ -148,11 +192,14 @@ impl CodeMemory {
                 return Ok((segment.clone(), offset));
             }
         }
-        let len = bytes.max(SEGMENT_BYTES).next_multiple_of(SEGMENT_BYTES);
+        // Room for what fragments.
+        let usual = self.0.bytes_max.saturating_mul(2).clamp(SEGMENT_BYTES, SEGMENT_BYTES_MAX);
+        let len = bytes.max(usual).next_multiple_of(WINDOW);
         let mut free = FreeList::new(len);
         let offset = free.take(bytes).ok_or(MemoryError::Unsupported)?;
         let map = map::DualMap::new(len, self.0.backing)?;
-        let segment = Arc::new(Segment { map, free: Mutex::new(free) });
+        let windows = (0..len / WINDOW).map(|_| Window::default()).collect();
+        let segment = Arc::new(Segment { map, free: Mutex::new(free), windows });
         segments.push(segment.clone());
         Ok((segment, offset))
     }
@@ -171,10 +218,33 @@ impl CodeBlock {
         self.segment.map.executable(self.offset)
     }
 
+    /// The first byte of the executable view of its segment.
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.segment.map.executable(0)
+    }
+
+    /// How far behind [`CodeBlock::base`] it lies.
+    #[inline]
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the executable view is readable, and nobody writes to a block that was placed.
+        unsafe { std::slice::from_raw_parts(self.ptr().as_ptr(), self.len) }
+    }
+
     /// Bytes of code.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes that it takes of the arena.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
     }
 
     /// Whether there is no code.
@@ -190,23 +260,36 @@ impl Drop for CodeBlock {
     }
 }
 
-/// Free ranges of a segment, by offset; neighbours are always merged.
+/// Free ranges of a segment; neighbours are always merged.
 #[derive(Debug)]
 struct FreeList {
+    /// Length by offset.
     ranges: BTreeMap<usize, usize>,
+    /// The same, by length.
+    by_len: BTreeSet<(usize, usize)>,
 }
 
 impl FreeList {
     fn new(len: usize) -> Self {
-        Self { ranges: BTreeMap::from([(0, len)]) }
+        Self { ranges: BTreeMap::from([(0, len)]), by_len: BTreeSet::from([(len, 0)]) }
     }
 
-    /// First fit.
-    fn take(&mut self, bytes: usize) -> Option<usize> {
-        let (&offset, &len) = self.ranges.iter().find(|&(_, &len)| len >= bytes)?;
+    fn insert(&mut self, offset: usize, len: usize) {
+        self.ranges.insert(offset, len);
+        self.by_len.insert((len, offset));
+    }
+
+    fn remove(&mut self, offset: usize, len: usize) {
         self.ranges.remove(&offset);
+        self.by_len.remove(&(len, offset));
+    }
+
+    /// The first of the shortest ranges that suffice.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let &(len, offset) = self.by_len.range((bytes, 0)..).next()?;
+        self.remove(offset, len);
         if len > bytes {
-            self.ranges.insert(offset + bytes, len - bytes);
+            self.insert(offset + bytes, len - bytes);
         }
         Some(offset)
     }
@@ -215,23 +298,23 @@ impl FreeList {
         if let Some((&before, &len)) = self.ranges.range(..offset).next_back() {
             assert!(before + len <= offset, "code freed twice");
             if before + len == offset {
-                self.ranges.remove(&before);
+                self.remove(before, len);
                 (offset, bytes) = (before, len + bytes);
             }
         }
         if let Some((&after, &len)) = self.ranges.range(offset + bytes..).next()
             && after == offset + bytes
         {
-            self.ranges.remove(&after);
+            self.remove(after, len);
             bytes += len;
         }
-        self.ranges.insert(offset, bytes);
+        self.insert(offset, bytes);
     }
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]
 mod map {
-    use super::{Backing, MemoryError};
+    use super::{Backing, MemoryError, WINDOW};
     use rustix::{
         fs::{MemfdFlags, ftruncate, memfd_create},
         io::Errno,
@@ -245,6 +328,10 @@ mod map {
         os::fd::OwnedFd,
         ptr::{self, NonNull},
     };
+
+    /// Since Linux 6.1; whatever the system's settings for huge pages are. Not in `rustix`, nor in `libc`
+    /// for all C libraries.
+    const MADV_COLLAPSE: i32 = 25;
 
     /// Two views of the same pages.
     #[derive(Debug)]
@@ -308,6 +395,16 @@ mod map {
             unsafe { start.add(offset).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
         }
 
+        /// Asks for a huge page under a part of both views. Without one nothing changes but speed.
+        pub(super) fn use_huge_page(&self, offset: usize, len: usize) {
+            for view in [&self.writable, &self.executable] {
+                assert!(offset <= view.len && len <= view.len - offset);
+                let start = view.start.as_ptr().wrapping_byte_add(offset);
+                // SAFETY: the range is mapped, and its content stays as it is (madvise(2)).
+                let _ = unsafe { libc::madvise(start, len, MADV_COLLAPSE) };
+            }
+        }
+
         #[cfg(test)]
         pub(super) fn writable_start(&self) -> usize {
             self.writable.start.as_ptr() as usize
@@ -329,8 +426,29 @@ mod map {
 
     impl View {
         fn new(file: &OwnedFd, len: usize, prot: ProtFlags) -> Result<Self, Errno> {
+            // As a huge page has to lie, in a range that is taken first.
             // SAFETY: a new mapping at an address of the kernel's choice.
-            let start = unsafe { mmap(ptr::null_mut(), len, prot, MapFlags::SHARED, file, 0) }?;
+            let taken = unsafe {
+                mmap_anonymous(ptr::null_mut(), len + WINDOW, ProtFlags::empty(), MapFlags::PRIVATE)
+            }?;
+            let before = taken.align_offset(WINDOW);
+            let start = taken.wrapping_byte_add(before);
+            // SAFETY: all within the range just mapped, which nobody else knows of: the file in its
+            // middle, and what lies before and behind that is given back.
+            unsafe {
+                let flags = MapFlags::SHARED | MapFlags::FIXED;
+                let mapped = mmap(start, len, prot, flags, file, 0);
+                if mapped.is_err() {
+                    let _ = munmap(taken, len + WINDOW);
+                }
+                mapped?;
+                if before > 0 {
+                    let _ = munmap(taken, before);
+                }
+                if before < WINDOW {
+                    let _ = munmap(start.wrapping_byte_add(len), WINDOW - before);
+                }
+            }
             Self::at(start, len)
         }
 
@@ -372,6 +490,10 @@ mod map {
         pub(super) fn executable(&self, _offset: usize) -> NonNull<u8> {
             match self.0 {}
         }
+
+        pub(super) fn use_huge_page(&self, _offset: usize, _len: usize) {
+            match self.0 {}
+        }
     }
 }
 
@@ -394,6 +516,7 @@ mod tests {
         free.give(0, 256);
         free.give(256, 100);
         assert_eq!(free.ranges, BTreeMap::from([(0, 1024)]));
+        assert_eq!(free.by_len, BTreeSet::from([(1024, 0)]));
     }
 
     #[test]
@@ -410,8 +533,7 @@ mod tests {
         use super::*;
 
         fn code(block: &CodeBlock) -> Vec<u8> {
-            // SAFETY: the executable view is readable for as long as the block lives.
-            unsafe { std::slice::from_raw_parts(block.ptr().as_ptr(), block.len()) }.to_vec()
+            block.bytes().to_vec()
         }
 
         #[test]
@@ -456,13 +578,35 @@ mod tests {
         }
 
         #[test]
-        fn a_block_may_be_larger_than_a_segment() {
-            let memory = CodeMemory::new(usize::MAX);
+        fn a_block_may_be_larger_than_what_is_left_of_a_segment() {
+            let memory = CodeMemory::new(SEGMENT_BYTES);
             let small = memory.place(&[1]).unwrap();
-            // Only the ends are touched by the copy of zeros: keep it just above one segment.
-            let large = memory.place(&vec![0; SEGMENT_BYTES + 1]).unwrap();
-            assert_eq!(large.len(), SEGMENT_BYTES + 1);
+            let mut blocks = Vec::new();
+            while blocks.len() < 3 {
+                memory.0.bytes_used.store(0, Ordering::Relaxed);
+                blocks.push(memory.place(&vec![0; SEGMENT_BYTES]).unwrap());
+            }
+            assert!(blocks.iter().any(|block| block.base() != small.base()));
             assert_eq!(code(&small), [1]);
+        }
+
+        #[test]
+        fn what_lies_on_huge_pages_is_what_was_placed() {
+            let memory = CodeMemory::new(8 << 20);
+            let place = |i: u8| memory.place(&vec![i; 100_000]).unwrap();
+            let blocks: Vec<_> = (0..60).map(place).collect();
+            memory.use_huge_pages();
+            let huge = |block: &CodeBlock| {
+                let window = &block.segment.windows[block.offset / WINDOW];
+                window.huge.load(Ordering::Relaxed)
+            };
+            assert!(huge(&blocks[0]) && huge(&blocks[30]));
+            let late = place(200);
+            memory.use_huge_pages();
+            for (i, block) in blocks.iter().chain([&late]).enumerate() {
+                let i = if i < 60 { i as u8 } else { 200 };
+                assert_eq!(code(block), vec![i; 100_000]);
+            }
         }
 
         /// The mapping of an address: its protection, and what it is called.

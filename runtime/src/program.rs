@@ -3,49 +3,137 @@
 //! **Owns** everything compiled code needs to run, so that holding a [`Program`] pins it.
 //! **Callers guarantee** (to the function that runs it) a context built for this program.
 
-use crate::{eval_machine::EvalMachine, memory::CodeBlock, observe::Registration};
-use kiln_abi::{Context, EnterFn, EntryTable, ExitTable, Leave, Pc, Word};
+use crate::{
+    eval_machine::EvalMachine,
+    memory::{CodeBlock, MemoryError},
+    observe::Registration,
+};
+use kiln_abi::{Context, EnterFn, EntryTable, Leave, Pc, RawEntries, Records, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-/// An immutable compiled program.
+/// An immutable compiled program: a snapshot of what is compiled, made of one or more code objects.
+///
+/// What each frame looks at lies in its first cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Program {
-    bytecode: Bytecode,
-    entries: EntryTable,
-    body: Body,
-    regions: usize,
-    instructions: usize,
+    /// What entries are offsets from: the segment of code memory that holds all its parts. Null for the
+    /// evaluator.
+    base: *const u8,
+    /// The words of the table of entries.
+    entries: *const u32,
+    entries_words: u32,
+    /// One more than the bytes of bytecode.
+    pcs: u32,
+    /// The entry at pc 0; 0 for none.
+    first: u32,
     /// Its slot has another program, or none. Set (release) after that was stored; who sees it
     /// (acquire) does not find this one in the slot.
     superseded: AtomicBool,
+    bytecode: Bytecode,
+    body: Body,
+    regions: usize,
+    instructions: usize,
 }
+
+// SAFETY: the pointers are to memory that `body` owns and that nobody writes.
+unsafe impl Send for Program {}
+// SAFETY: as above.
+unsafe impl Sync for Program {}
+
+/// Puts bytes into code memory.
+pub(crate) type Place<'a> = &'a dyn Fn(&[u8]) -> Result<CodeBlock, MemoryError>;
 
 /// The code, as its backend has it.
 #[derive(Debug)]
 enum Body {
     Native {
-        /// In front of the code, so that it is dropped first.
-        _registration: Registration,
-        code: CodeBlock,
-        exits: ExitTable,
+        parts: Box<[Arc<Part>]>,
+        /// The words of the table of entries.
+        table: CodeBlock,
     },
     /// Entry `n` is region `n - 1`.
-    Evaluated { module: Module },
+    Evaluated { module: Module, records: Records, _table: EntryTable },
+}
+
+/// A code object in its place. Programs that succeed each other share what they have in common.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// In front of the code, so that it is dropped first.
+    _registration: Registration,
+    code: CodeBlock,
+    regions: usize,
+    instructions: usize,
+}
+
+impl Part {
+    pub(crate) fn new(module: &Module, code: CodeBlock, registration: Registration) -> Self {
+        let (regions, instructions) = (module.regions.len(), module.instructions());
+        Self { _registration: registration, code, regions, instructions }
+    }
 }
 
 impl Program {
+    /// A program of one code object, whose entries are `entries`.
     pub(crate) fn native(
         bytecode: Bytecode,
-        module: &Module,
-        (code, registration): (CodeBlock, Registration),
+        part: Part,
         entries: EntryTable,
-        exits: ExitTable,
-    ) -> Self {
-        let counts = (module.regions.len(), module.instructions());
-        let body = Body::Native { _registration: registration, code, exits };
-        Self::new(bytecode, counts, entries, body)
+        place: Place<'_>,
+    ) -> Result<Self, MemoryError> {
+        Self::of_parts(bytecode, Vec::new(), part, None, entries, place)
+    }
+
+    /// This program with one more code object, whose entries take the place of those that are there. None
+    /// if that did not come to lie near enough.
+    pub(crate) fn with(
+        &self,
+        part: Part,
+        entries: EntryTable,
+        place: Place<'_>,
+    ) -> Option<Result<Self, MemoryError>> {
+        match &self.body {
+            Body::Native { parts, .. } if part.code.base().as_ptr().cast_const() == self.base => {
+                let merged = Some(EntryTable::copy(self.entries()));
+                let bytecode = self.bytecode.clone();
+                Some(Self::of_parts(bytecode, parts.to_vec(), part, merged, entries, place))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_parts(
+        bytecode: Bytecode,
+        mut parts: Vec<Arc<Part>>,
+        part: Part,
+        merged: Option<EntryTable>,
+        mut entries: EntryTable,
+        place: Place<'_>,
+    ) -> Result<Self, MemoryError> {
+        let base = part.code.base().as_ptr().cast_const();
+        let offset = u32::try_from(part.code.offset()).expect("an offset within a segment");
+        entries.move_by(offset);
+        let entries = match merged {
+            None => entries,
+            Some(mut merged) => {
+                merged.extend(&entries);
+                merged
+            }
+        };
+        let bytes: Vec<u8> = entries.words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let table = place(&bytes)?;
+        parts.push(Arc::new(part));
+        let (regions, instructions) = parts.iter().fold((0, 0), |(regions, instructions), part| {
+            (regions + part.regions, instructions + part.instructions)
+        });
+        let words = table.ptr().as_ptr().cast_const().cast();
+        let body = Body::Native { parts: parts.into(), table };
+        Ok(Self::new(bytecode, (regions, instructions), base, (&entries, words), body))
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
@@ -55,17 +143,34 @@ impl Program {
         }
         entries.shrink();
         let counts = (module.regions.len(), module.instructions());
-        Self::new(bytecode, counts, entries, Body::Evaluated { module })
+        let mut records = Records::default();
+        let packed = records.pack(&module.exits);
+        assert!(packed, "verified IR has exits that can be packed");
+        let table = entries.clone();
+        let words = table.words().as_ptr();
+        let body = Body::Evaluated { module, records, _table: table };
+        Self::new(bytecode, counts, std::ptr::null(), (&entries, words), body)
     }
 
     fn new(
         bytecode: Bytecode,
         (regions, instructions): (usize, usize),
-        entries: EntryTable,
+        base: *const u8,
+        (entries, words): (&EntryTable, *const u32),
         body: Body,
     ) -> Self {
-        let superseded = AtomicBool::new(false);
-        Self { bytecode, entries, body, regions, instructions, superseded }
+        Self {
+            base,
+            entries: words,
+            entries_words: entries.words().len() as u32,
+            pcs: entries.raw().len() as u32,
+            first: entries.get(0).unwrap_or(0),
+            superseded: AtomicBool::new(false),
+            bytecode,
+            body,
+            regions,
+            instructions,
+        }
     }
 
     /// The bytecode it was made from.
@@ -83,17 +188,35 @@ impl Program {
         self.instructions
     }
 
+    /// Code objects it is made of.
+    pub fn parts(&self) -> usize {
+        match &self.body {
+            Body::Native { parts, .. } => parts.len(),
+            Body::Evaluated { .. } => 1,
+        }
+    }
+
     /// Bytes of machine code and data; 0 for the evaluator.
     pub fn code_bytes(&self) -> usize {
         match &self.body {
-            Body::Native { code, .. } => code.len(),
+            Body::Native { parts, .. } => parts.iter().map(|part| part.code.len()).sum(),
+            Body::Evaluated { .. } => 0,
+        }
+    }
+
+    /// Bytes that it takes of code memory, with its tables.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.body {
+            Body::Native { parts, table } => {
+                parts.iter().map(|part| part.code.reserved()).sum::<usize>() + table.reserved()
+            }
             Body::Evaluated { .. } => 0,
         }
     }
 
     /// Whether the block at `pc` is compiled.
     pub fn is_compiled(&self, pc: Pc) -> bool {
-        self.entries.get(pc.0 as usize).is_some()
+        self.entry(pc.0 as usize).is_some()
     }
 
     /// Whether its slot has another program by now, or none.
@@ -108,24 +231,27 @@ impl Program {
     }
 
     #[inline]
-    pub(crate) fn entries(&self) -> &EntryTable {
-        &self.entries
+    pub(crate) fn entries(&self) -> RawEntries<'_> {
+        // SAFETY: the words lie in memory that `body` owns, and nobody writes them.
+        let words =
+            unsafe { std::slice::from_raw_parts(self.entries, self.entries_words as usize) };
+        RawEntries::new(words, self.pcs as usize)
     }
 
+    /// The entry at a pc.
     #[inline]
-    pub(crate) fn exits(&self) -> &ExitTable {
-        match &self.body {
-            Body::Native { exits, .. } => exits,
-            Body::Evaluated { module } => &module.exits,
+    pub(crate) fn entry(&self, pc: usize) -> Option<u32> {
+        match pc {
+            // Where most frames begin; the table would be two more cache lines.
+            0 => (self.first != 0).then_some(self.first),
+            pc => self.entries().get(pc),
         }
     }
 
+    /// What entries are offsets from.
     #[inline]
     pub(crate) fn code_base(&self) -> *const u8 {
-        match &self.body {
-            Body::Native { code, .. } => code.ptr().as_ptr(),
-            Body::Evaluated { .. } => std::ptr::null(),
-        }
+        self.base
     }
 
     /// Runs compiled code from an entry until it leaves.
@@ -141,18 +267,28 @@ impl Program {
         entry: u32,
         trampoline: Option<EnterFn>,
     ) -> Leave {
-        match (&self.body, trampoline) {
-            (Body::Native { code, .. }, Some(trampoline)) => {
-                // SAFETY: the caller's, and `self` keeps the code mapped.
-                unsafe { trampoline(cx, sp, code.ptr().as_ptr().add(entry as usize)) }
-            }
-            (Body::Native { .. }, None) => unreachable!("native code without a trampoline"),
-            (Body::Evaluated { module }, _) => {
-                // SAFETY: the caller's.
-                let mut machine = unsafe { EvalMachine::new(cx, sp) };
-                let exit = kiln_ir::eval::run(module, entry as usize - 1, &mut machine);
-                Leave { exit: exit.0 as u64, sp: machine.sp() }
-            }
+        if self.base.is_null() {
+            // SAFETY: the caller's.
+            return unsafe { self.evaluate(cx, sp, entry) };
         }
+        match trampoline {
+            // SAFETY: the caller's, and `self` keeps the code mapped.
+            Some(trampoline) => unsafe { trampoline(cx, sp, self.base.add(entry as usize)) },
+            None => unreachable!("native code without a trampoline"),
+        }
+    }
+
+    /// # Safety
+    /// As [`Program::enter`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn evaluate(&self, cx: *mut Context, sp: *mut Word, entry: u32) -> Leave {
+        let Body::Evaluated { module, records, .. } = &self.body else {
+            unreachable!("only the evaluator has no code")
+        };
+        // SAFETY: the caller's; the records are those of the module's exits.
+        let mut machine = unsafe { EvalMachine::new(cx, sp, records) };
+        let exit = kiln_ir::eval::run(module, entry as usize - 1, &mut machine);
+        Leave { record: machine.record(exit), sp: machine.sp() }
     }
 }

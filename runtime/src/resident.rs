@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Entries at first; a power of two. Few, for EVMs that are made for one transaction.
 const ENTRIES_MIN: usize = 8;
 /// Entries at most; a power of two.
-const ENTRIES_MAX: usize = 512;
+const ENTRIES_MAX: usize = 4096;
 
 /// The cache: direct-mapped, grows when two codes that are in use meet in one place.
 #[derive(Debug, Default)]
@@ -25,15 +25,27 @@ pub(crate) struct Resident {
 }
 
 /// A code that was looked up.
+///
+/// The address comes first: a frame of the code that was here the last time needs no more than one cache
+/// line, nor to look at the code or its hash.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Entry {
-    hash: B256,
-    baked: BakedId,
+    code: *const u8,
+    code_len: usize,
     generation: u64,
-    /// The bytecode last compared with the slot's.
-    verified: Bytecode,
     slot: Arc<Slot>,
+    baked: BakedId,
+    tag: CodeTag,
+    /// The bytecode last compared with the slot's: what keeps its address from coming to mean another.
+    verified: Bytecode,
+    hash: B256,
 }
+
+// SAFETY: the address is only compared.
+unsafe impl Send for Entry {}
+// SAFETY: as above.
+unsafe impl Sync for Entry {}
 
 impl Resident {
     /// Takes the memory for the first entries.
@@ -55,10 +67,9 @@ impl Resident {
         let generation = engine.generation();
         let index = self.place(hash);
         if let Some(Some(entry)) = self.entries.get_mut(index)
-            && entry.hash == hash
-            && entry.baked == baked
             && entry.generation == generation
-            && entry.verify(bytecode)
+            && entry.baked == baked
+            && entry.verify(bytecode, hash)
         {
             return index;
         }
@@ -84,8 +95,10 @@ impl Resident {
         self.make_room(hash, generation);
         let index = self.place(hash);
         let slot = engine.slot(bytecode, hash, baked);
-        let verified = bytecode.clone();
-        self.entries[index] = Some(Entry { hash, baked, generation, verified, slot });
+        let (verified, tag) = (bytecode.clone(), CodeTag::new(hash));
+        let (code, code_len) = (verified.bytecode_ptr(), verified.len());
+        let entry = Entry { code, code_len, generation, slot, baked, tag, verified, hash };
+        self.entries[index] = Some(entry);
         index
     }
 
@@ -120,19 +133,24 @@ impl Entry {
     /// The code's slot, and what it is counted under.
     #[inline]
     pub(crate) fn slot(&self) -> (&Arc<Slot>, CodeTag) {
-        (&self.slot, CodeTag::new(self.hash))
+        (&self.slot, self.tag)
     }
 
     #[inline]
-    fn verify(&mut self, bytecode: &Bytecode) -> bool {
-        if self.verified.bytecode_ptr() == bytecode.bytecode_ptr()
-            && self.verified.len() == bytecode.len()
-        {
-            return true;
-        }
-        let same = same_code(&self.verified, bytecode);
+    fn verify(&mut self, bytecode: &Bytecode, hash: B256) -> bool {
+        // The same bytes: whatever hash they come with, the slot is theirs.
+        let same = self.code == bytecode.bytecode_ptr() && self.code_len == bytecode.len();
+        same || self.compare(bytecode, hash)
+    }
+
+    /// Compares the codes themselves.
+    #[cold]
+    #[inline(never)]
+    fn compare(&mut self, bytecode: &Bytecode, hash: B256) -> bool {
+        let same = self.hash == hash && same_code(&self.verified, bytecode);
         if same {
             self.verified = bytecode.clone();
+            (self.code, self.code_len) = (self.verified.bytecode_ptr(), self.verified.len());
         }
         same
     }

@@ -10,10 +10,11 @@
 //!
 //! # Shape of the code
 //! The text begins with the way out, which is the one of stencil code, and the entry: a few bytes that
-//! keep stack pointer and context and call the body. The body is a function of the System V convention
-//! from stack pointer and context to the number of the exit. It has one return, to which every way out
+//! keep stack pointer and context and call the body. Behind the body lie thunks, and the exit records. The body is a function of the System V convention
+//! from stack pointer and context to the number of the exit's record. It has one return, to which every way out
 //! jumps with its number and the gas, which lives in a register and is written back there and in front of
-//! calls. There are no relocations: helpers are called through the context, constants are immediates.
+//! calls. There are no relocations: helpers are called through the context, constants are immediates, and
+//! references inside the object are resolved here.
 
 mod arith;
 mod bits;
@@ -23,24 +24,26 @@ mod control;
 mod demand;
 mod exits;
 mod memory;
+mod object;
 mod ops;
 mod word;
 
-use crate::{CompileError, LibraryError, isa, thunk};
+use crate::{CompileError, LibraryError, isa};
 use cranelift_codegen::{
     Context,
     control::ControlPlane,
     ir::{
-        self, AbiParam, AliasRegionData, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData,
-        StackSlotKind, UserFuncName, types::*,
+        self, AbiParam, AliasRegionData, ExternalName, GlobalValueData, InstBuilder, MemFlagsData,
+        SigRef, Signature, StackSlot, StackSlotData, StackSlotKind, types::*,
     },
     isa::{CallConv, OwnedTargetIsa},
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use demand::LimbSet;
 use exits::Tails;
-use kiln_abi::{CodeObject, EntryTable, ExitId, Word};
+use kiln_abi::{CodeObject, EntryTable, ExitId, Records, Word};
 use kiln_ir::{Bounds, ssa};
+use object::Symbol;
 use word::Limbs;
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -53,8 +56,6 @@ const KEPT_INSTS_MAX: usize = 1 << 13;
 /// time that compilation takes. Hostile code can make many stores in front of each way out.
 const INSTS_RATIO_MAX: usize = 128;
 const INSTS_FREE: usize = 4096;
-/// Where the body begins in the text. Bodies are aligned to this.
-const BODY: usize = 32;
 
 /// A compiler of regions: the code generator for this CPU, and buffers that are kept from one compilation
 /// to the next. One for each thread that compiles.
@@ -62,6 +63,8 @@ pub struct Compiler {
     isa: OwnedTargetIsa,
     context: Context,
     frontend: FunctionBuilderContext,
+    /// The exits of the function being compiled.
+    records: Records,
 }
 
 impl core::fmt::Debug for Compiler {
@@ -80,6 +83,7 @@ impl Compiler {
             isa: isa::host()?,
             context: Context::new(),
             frontend: FunctionBuilderContext::new(),
+            records: Records::default(),
         })
     }
 
@@ -105,9 +109,9 @@ impl Compiler {
             self.generate(function, bounds)
         });
         self.tidy(compiled.is_err());
-        let text = compiled?;
+        let object = compiled?;
         bounds.check()?;
-        object(function, text)
+        Ok(object)
     }
 
     /// The Cranelift IR of a region, as text.
@@ -140,12 +144,20 @@ impl Compiler {
         if function.stores_end.len() != function.exits.exits.len() || !in_order {
             return Err(CompileError::Malformed("exits without their stores"));
         }
+        if !self.records.pack(&function.exits) {
+            return Err(CompileError::Malformed("an exit that no record can tell of"));
+        }
+        if function.code_len as usize > EntryTable::CODE_LEN_MAX
+            || function.pc.0 > function.code_len
+        {
+            return Err(CompileError::TooLarge);
+        }
         let mut signature = Signature::new(CallConv::SystemV);
         signature.params.resize(2, AbiParam::new(I64));
         signature.returns.push(AbiParam::new(I64));
-        self.context.func = ir::Function::with_name_signature(UserFuncName::default(), signature);
+        self.context.func.signature = signature;
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
-        Lower::new(&mut builder, function).function()?;
+        Lower::new(&mut builder, function, &self.records).function()?;
         builder.seal_all_blocks();
         builder.finalize(self.isa.frontend_config());
         Ok(())
@@ -156,49 +168,15 @@ impl Compiler {
         &mut self,
         function: &ssa::Function,
         bounds: Bounds<'_>,
-    ) -> Result<Vec<u8>, CompileError> {
-        let code = self
-            .context
+    ) -> Result<CodeObject, CompileError> {
+        self.context
             .compile(&*self.isa, &mut ControlPlane::default())
             .map_err(|error| CompileError::Codegen(format!("{:?}", error.inner)))?;
-        if !code.buffer.relocs().is_empty() {
-            return Err(CompileError::Codegen("there are relocations".into()));
-        }
-        let body = code.code_buffer();
-        let (is, max) =
-            (BODY + body.len(), bounds.limits.text_bytes_max(function.instructions as usize));
-        if is > max {
-            return Err(CompileError::Text { is, max });
-        }
-        let mut text = Vec::with_capacity(is);
-        text.extend(thunk::LEAVE);
-        // push rdi; push rsi; call body; pop rsi; pop rdi; jmp leave
-        text.extend([0x57, 0x56, 0xe8]);
-        let behind = text.len() + 4;
-        text.extend(((BODY - behind) as u32).to_le_bytes());
-        text.extend([0x5e, 0x5f, 0xeb]);
-        text.push((text.len() as u8 + 1).wrapping_neg());
-        text.resize(BODY, 0xcc);
-        text.extend(body);
-        Ok(text)
+        let code = self.context.take_compiled_code();
+        let code = code.ok_or_else(|| CompileError::Codegen("no code was made".into()))?;
+        let text_max = bounds.limits.text_bytes_max(function.instructions as usize);
+        object::assemble(function, &self.context.func, &code, &self.records, text_max)
     }
-}
-
-/// The object with the entry of the region.
-fn object(function: &ssa::Function, text: Vec<u8>) -> Result<CodeObject, CompileError> {
-    if function.code_len as usize > EntryTable::CODE_LEN_MAX || function.pc.0 > function.code_len {
-        return Err(CompileError::TooLarge);
-    }
-    let mut entries = EntryTable::new(function.code_len as usize, 1);
-    entries.insert(function.pc, thunk::LEAVE.len() as u32, function.is_jumpdest);
-    entries.shrink();
-    Ok(CodeObject {
-        code_len: text.len(),
-        text,
-        entries,
-        exits: function.exits.clone(),
-        blocks: function.blocks.len(),
-    })
 }
 
 /// Flags of accesses to the four things that compiled code reads and writes. None overlaps another.
@@ -235,6 +213,7 @@ struct Lower<'a, 'b> {
     /// Cranelift's builder.
     b: &'a mut FunctionBuilder<'b>,
     function: &'a ssa::Function,
+    records: &'a Records,
     flags: Flags,
     /// The stack pointer: one past the top word at entry.
     sp: ir::Value,
@@ -259,7 +238,11 @@ struct Lower<'a, 'b> {
 }
 
 impl<'a, 'b> Lower<'a, 'b> {
-    fn new(b: &'a mut FunctionBuilder<'b>, function: &'a ssa::Function) -> Self {
+    fn new(
+        b: &'a mut FunctionBuilder<'b>,
+        function: &'a ssa::Function,
+        records: &'a Records,
+    ) -> Self {
         let flags = Flags::new(b.func);
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
@@ -277,6 +260,7 @@ impl<'a, 'b> Lower<'a, 'b> {
         Self {
             flags,
             function,
+            records,
             sp,
             cx,
             // Until the head has loaded it.
@@ -292,12 +276,21 @@ impl<'a, 'b> Lower<'a, 'b> {
         }
     }
 
-    /// What compiled code leaves with, and gives to helpers, for an exit. The only place that knows how
-    /// exits are numbered.
-    fn exit_number(&self, exit: ExitId) -> Result<i64, CompileError> {
-        match self.function.exits.exits.get(exit.0 as usize) {
-            Some(_) => Ok(i64::from(exit.0)),
-            None => Err(CompileError::Malformed("no such exit")),
-        }
+    /// What compiled code leaves with for an exit: the number of its record.
+    fn exit_number(&self, exit: ExitId) -> Result<u32, CompileError> {
+        self.records.number(exit).ok_or(CompileError::Malformed("no such exit"))
+    }
+
+    /// What compiled code gives to helpers for an exit: the address of its record.
+    fn exit_record(&mut self, exit: ExitId) -> Result<ir::Value, CompileError> {
+        let offset = i64::from(self.exit_number(exit)?) * size_of::<u32>() as i64;
+        let name = self.b.func.declare_imported_user_function(Symbol::Records.name());
+        let record = self.b.create_global_value(GlobalValueData::Symbol {
+            name: ExternalName::user(name),
+            offset: offset.into(),
+            colocated: true,
+            tls: false,
+        });
+        Ok(self.b.ins().symbol_value(I64, record))
     }
 }

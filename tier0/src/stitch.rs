@@ -1,7 +1,7 @@
 //! Copy and patch.
 //!
 //! **Owns** the buffers a code object grows in, and the references between its parts: hot code, cold
-//! code, exit stubs, thunks, constants. **Callers guarantee** that fields are set before a stencil
+//! code, exit stubs, thunks, constants, exit records. **Callers guarantee** that fields are set before a stencil
 //! that uses them is emitted. **Never** decides which stencil is used.
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     stencil::{Symbol, THUNKS},
     thunk,
 };
-use kiln_abi::{ExitId, Word};
+use kiln_abi::{ExitId, Records, Word};
 use kiln_ir::{ConstId, Module, Target};
 
 /// Native bytes of a code object, at most: all offsets stay far below 2^31.
@@ -37,6 +37,8 @@ pub(crate) enum Dest {
     Pool(u32),
     /// A thunk.
     Thunk(u8),
+    /// The records of the exits.
+    Records,
     /// An offset in the hot code.
     Hot(u32),
     /// An offset in the cold code.
@@ -90,6 +92,7 @@ pub struct Scratch {
     pool_of: Vec<u32>,
     exits: Vec<bool>,
     stubs: Vec<u32>,
+    records: Records,
 }
 
 impl Scratch {
@@ -125,6 +128,15 @@ fn emptied<T>(buffer: &mut Vec<T>, capacity: usize) -> Vec<T> {
     buffer
 }
 
+/// A code object's text.
+pub(crate) struct Text {
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes of it that are code.
+    pub(crate) code_len: usize,
+    /// Where the records begin.
+    pub(crate) records: usize,
+}
+
 /// A code object in the making.
 pub(crate) struct Stitcher<'m> {
     library: &'m Library,
@@ -145,6 +157,7 @@ pub(crate) struct Stitcher<'m> {
     stubs_len: usize,
     /// By exit, where its stub lies; while text is put together.
     stubs: Vec<u32>,
+    records: Records,
     thunks: [bool; THUNKS],
     /// What was emitted, if someone wants to know.
     pub trace: Option<Vec<Emitted>>,
@@ -152,16 +165,26 @@ pub(crate) struct Stitcher<'m> {
 
 impl<'m> Stitcher<'m> {
     /// An empty code object: it begins with the way out, so that no region lies at offset 0.
-    pub(crate) fn new(library: &'m Library, module: &'m Module, scratch: &mut Scratch) -> Self {
+    pub(crate) fn new(
+        library: &'m Library,
+        module: &'m Module,
+        scratch: &mut Scratch,
+    ) -> Result<Self, CompileError> {
+        let mut records = std::mem::take(&mut scratch.records);
+        if !records.pack(&module.exits) {
+            return Err(CompileError::Malformed("an exit that no record can tell of"));
+        }
         let (insts, regions) = (module.insts.len(), module.regions.len());
         let mut hot = emptied(&mut scratch.text, 64 + insts * 48 + regions * 64);
         hot.extend(thunk::LEAVE);
-        Self {
+        let mut fixups = emptied(&mut scratch.fixups, insts / 2 + regions * 3);
+        fixups.push(Fixup { at: thunk::LEAVE_RECORDS as u32, cold: false, to: Dest::Records });
+        Ok(Self {
             library,
             module,
             hot,
             cold: emptied(&mut scratch.cold, insts * 4),
-            fixups: emptied(&mut scratch.fixups, insts / 2 + regions * 3),
+            fixups,
             values: [0; FIELDS],
             symbols: Symbols { exit: None, taken: None, helper: 0, pool_a: 0, pool_b: 0 },
             regions: emptied(&mut scratch.regions, regions),
@@ -170,15 +193,17 @@ impl<'m> Stitcher<'m> {
             exits: filled(&mut scratch.exits, module.exits.exits.len(), false),
             stubs_len: 0,
             stubs: filled(&mut scratch.stubs, module.exits.exits.len(), 0),
+            records,
             thunks: [false; THUNKS],
             trace: None,
-        }
+        })
     }
 
-    /// Refuses more text than `max` bytes, exits and constants included.
+    /// Refuses more text than `max` bytes, exits, their records, and constants included.
     pub(crate) fn check_len(&self, max: usize) -> Result<(), CompileError> {
         let constants = Word::BYTES * self.pool.len();
-        let is = self.hot.len() + self.cold.len() + constants + STUB_BYTES * self.stubs_len;
+        let exits = STUB_BYTES * self.stubs_len + self.records.bytes();
+        let is = self.hot.len() + self.cold.len() + constants + exits;
         if is > CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
@@ -292,9 +317,16 @@ impl<'m> Stitcher<'m> {
         Ok(Dest::Cold(at))
     }
 
-    /// `jmp target`, behind the poll of a back-edge.
+    /// `jmp target`, behind the poll of a back-edge. Where that is an exit, the way out stands here: a stub
+    /// is one more cache line.
     pub(crate) fn jump(&mut self, target: Target) -> Result<(), CompileError> {
         let to = match target {
+            Target::Exit(exit) => {
+                self.hot.push(0xb8);
+                let number = self.record(exit)?;
+                self.hot.extend(number.to_le_bytes());
+                Dest::Hot(0)
+            }
             Target::Back { region, exit } => {
                 self.symbols.exit = Some(exit);
                 self.emit(Key::Poll)?;
@@ -306,6 +338,11 @@ impl<'m> Stitcher<'m> {
         self.fixups.push(Fixup { at: self.hot.len() as u32, cold: false, to });
         self.hot.extend([0; 4]);
         Ok(())
+    }
+
+    /// What compiled code knows an exit by.
+    pub(crate) fn record(&self, exit: ExitId) -> Result<u32, CompileError> {
+        self.records.number(exit).ok_or(CompileError::Malformed("no such exit"))
     }
 
     /// The place of a constant in the object's pool, as it is or with its bytes reversed.
@@ -326,12 +363,9 @@ impl<'m> Stitcher<'m> {
         value.copied().ok_or(CompileError::Malformed("no such constant"))
     }
 
-    /// Puts the parts behind each other and fills in the offsets. Returns the text and the length of
-    /// its code; the other buffers go back.
-    pub(crate) fn finish(
-        mut self,
-        scratch: &mut Scratch,
-    ) -> Result<(Vec<u8>, usize), CompileError> {
+    /// Puts the parts behind each other and fills in the offsets; the buffers that are not in the
+    /// answer go back.
+    pub(crate) fn finish(mut self, scratch: &mut Scratch) -> Result<Text, CompileError> {
         let mut text = std::mem::take(&mut self.hot);
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
@@ -340,7 +374,10 @@ impl<'m> Stitcher<'m> {
         for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
                 *start = text.len() as u32;
-                thunk::emit(&mut text, number as u8, 0);
+                if let Some(at) = thunk::emit(&mut text, number as u8, 0) {
+                    let at = at as u32 - cold_start;
+                    self.fixups.push(Fixup { at, cold: true, to: Dest::Records });
+                }
             }
         }
         let code_len = text.len();
@@ -351,6 +388,9 @@ impl<'m> Stitcher<'m> {
         for word in &self.pool {
             word.0.iter().for_each(|limb| text.extend(limb.to_le_bytes()));
         }
+        text.resize(text.len().next_multiple_of(size_of::<u32>()), 0xcc);
+        let records = text.len();
+        self.records.words.iter().for_each(|word| text.extend(word.to_le_bytes()));
         if text.len() > 2 * CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
@@ -361,6 +401,7 @@ impl<'m> Stitcher<'m> {
                 Dest::Exit(exit) => self.stubs[exit as usize],
                 Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
                 Dest::Thunk(number) => thunks[number as usize],
+                Dest::Records => records as u32,
                 Dest::Hot(offset) => offset,
                 Dest::Cold(offset) => cold_start + offset,
             };
@@ -376,20 +417,25 @@ impl<'m> Stitcher<'m> {
             pool_of: kept(self.pool_of),
             exits: kept(self.exits),
             stubs: kept(self.stubs),
+            records: Records {
+                words: kept(self.records.words),
+                numbers: kept(self.records.numbers),
+            },
         };
-        Ok((text, code_len))
+        Ok(Text { bytes: text, code_len, records })
     }
 
     /// Appends the stubs of the exits that are used, and notes where they lie. A stub is
-    /// `mov al, low; jmp end`, and the end of its group adds the group's lowest exit.
+    /// `mov al, low; jmp end`, and the end of its group adds the lowest number of its records.
     fn exit_stubs(&mut self, text: &mut Vec<u8>) {
-        let (exits, stubs) = (&self.exits, &mut self.stubs);
+        let (exits, stubs, numbers) = (&self.exits, &mut self.stubs, &self.records.numbers);
         let mut used = (0..exits.len()).filter(|&exit| exits[exit]).peekable();
-        while let Some(&base) = used.peek() {
+        while let Some(&first) = used.peek() {
+            let base = numbers[first];
             let mut group = [0; STUBS_OF_GROUP];
             let mut len = 0;
             while len < STUBS_OF_GROUP
-                && let Some(exit) = used.next_if(|exit| exit - base < 256)
+                && let Some(exit) = used.next_if(|&exit| numbers[exit] - base < 256)
             {
                 group[len] = exit;
                 len += 1;
@@ -397,11 +443,10 @@ impl<'m> Stitcher<'m> {
             for (i, &exit) in group[..len].iter().enumerate() {
                 stubs[exit] = text.len() as u32;
                 let behind = (4 * (len - i - 1)).saturating_sub(2);
-                text.extend([0xb0, (exit - base) as u8, 0xeb, behind as u8]);
+                text.extend([0xb0, (numbers[exit] - base) as u8, 0xeb, behind as u8]);
             }
             // The last stub falls through: its jump goes nowhere.
             text.truncate(text.len() - 2);
-            let base = base as u32;
             // movzx eax, al; add eax, base; jmp leave
             text.extend([0x0f, 0xb6, 0xc0, 0x05]);
             text.extend(base.to_le_bytes());

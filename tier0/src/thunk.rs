@@ -20,13 +20,17 @@ pub(crate) const TRAMPOLINE: [u8; 9] = [
     0xff, 0xe2, // jmp rdx
 ];
 
-/// The way out, with the exit in eax: returns from the trampoline. Padded to 8 bytes.
-pub(crate) const LEAVE: [u8; 8] = [
+/// The way out, with the number of the exit's record in rax: returns from the trampoline with the
+/// record's address.
+pub(crate) const LEAVE: [u8; 16] = [
+    0x48, 0x8d, 0x0d, 0, 0, 0, 0, // lea rcx, [rip + records]
+    0x48, 0x8d, 0x04, 0x81, // lea rax, [rcx + 4 * rax]
     0x48, 0x89, 0xfa, // mov rdx, rdi
     0xc9, // leave
     0xc3, // ret
-    0xcc, 0xcc, 0xcc, // int3
 ];
+/// Where in [`LEAVE`] the distance to the records is to be filled in.
+pub(crate) const LEAVE_RECORDS: usize = 3;
 
 const PUSH_SP: &[u8] = &[0x57];
 const PUSH_CX: &[u8] = &[0x56];
@@ -40,10 +44,15 @@ const POP_SP: &[u8] = &[0x5f];
 const RET: &[u8] = &[0xc3];
 const MOV_RDI_RDX: &[u8] = &[0x48, 0x89, 0xd7];
 const MOV_RSI_RCX: &[u8] = &[0x48, 0x89, 0xce];
+/// `lea rsi, [rip + records]`
+const LEA_RSI_RECORDS: &[u8] = &[0x48, 0x8d, 0x35, 0, 0, 0, 0];
+/// `lea rsi, [rsi + 4 * rcx]`
+const LEA_RSI_RCX: &[u8] = &[0x48, 0x8d, 0x34, 0x8e];
+/// `lea rsi, [rsi + 4 * r9]`
+const LEA_RSI_R9: &[u8] = &[0x4a, 0x8d, 0x34, 0x8e];
 const MOV_RDX_R8: &[u8] = &[0x4c, 0x89, 0xc2];
 const MOV_RCX_R9: &[u8] = &[0x4c, 0x89, 0xc9];
 const MOV_RDI_RSI: &[u8] = &[0x48, 0x89, 0xf7];
-const MOV_RSI_R9: &[u8] = &[0x4c, 0x89, 0xce];
 const MOV_RDX_RDI: &[u8] = &[0x48, 0x89, 0xfa];
 const MOV_RCX_RDX: &[u8] = &[0x48, 0x89, 0xd1];
 const ZERO_RDX: &[u8] = &[0x31, 0xd2];
@@ -62,19 +71,24 @@ pub(crate) fn pointers(helper: Helper) -> [bool; 3] {
 }
 
 /// Appends the thunk with the given number at the end of `code`; `leave` is the offset of
-/// [`LEAVE`] in it.
-pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize) {
+/// [`LEAVE`] in it. Answers where the distance to the records is to be filled in, if it knows of them.
+pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize) -> Option<usize> {
     match Helper::ALL.get(number as usize) {
         Some(&helper) => match helper.shape() {
-            HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3 => pure(code, helper),
-            HelperShape::Guarded3 => guarded(code, helper, leave),
+            HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3 => {
+                pure(code, helper);
+                None
+            }
+            HelperShape::Guarded3 => Some(guarded(code, helper, leave)),
             HelperShape::Instruction => {
                 begin(code, &[PUSH_R9, MOV_RDX_RDI]);
-                call(code, helper, &[MOV_RDI_RSI, MOV_RSI_R9]);
+                let records = begin_record(code);
+                call(code, helper, &[LEA_RSI_R9]);
                 end(code, leave);
+                Some(records)
             }
             // Reached through the variants below only.
-            HelperShape::Expand => expand(code, leave, 32, false),
+            HelperShape::Expand => Some(expand(code, leave, 32, false)),
         },
         None => {
             let size = match number {
@@ -82,7 +96,7 @@ pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize) {
                 _ => 32,
             };
             let constant = number >= Thunk::ExpandConst32 as u8;
-            expand(code, leave, size, constant);
+            Some(expand(code, leave, size, constant))
         }
     }
 }
@@ -97,10 +111,22 @@ fn begin(code: &mut Vec<u8>, parts: &[&[u8]]) {
     push(code, parts);
 }
 
-/// Loads the helper's address while rsi is still the context, moves the arguments, and calls.
-fn call(code: &mut Vec<u8>, helper: Helper, moves: &[&[u8]]) {
+/// Loads the address of the helpers while rsi is still the context.
+fn load_helpers(code: &mut Vec<u8>) {
     // mov rax, [rsi + helpers]
     code.extend([0x48, 0x8b, 0x46, context_offset!(helpers) as u8]);
+}
+
+/// The same, makes the context the first argument, and begins the second, a record's address. Answers
+/// where the distance to the records is to be filled in.
+fn begin_record(code: &mut Vec<u8>) -> usize {
+    load_helpers(code);
+    push(code, &[MOV_RDI_RSI, LEA_RSI_RECORDS]);
+    code.len() - 4
+}
+
+/// Moves the arguments, and calls.
+fn call(code: &mut Vec<u8>, helper: Helper, moves: &[&[u8]]) {
     push(code, moves);
     // call [rax + helper]
     code.extend([0xff, 0x90]);
@@ -120,6 +146,7 @@ fn end(code: &mut Vec<u8>, leave: usize) {
 /// rdx: destination, rcx, r8, r9: operands.
 fn pure(code: &mut Vec<u8>, helper: Helper) {
     begin(code, &[PUSH_RAX]);
+    load_helpers(code);
     let moves: &[&[u8]] = match helper.shape() {
         HelperShape::Pure1 => &[MOV_RDI_RDX, MOV_RSI_RCX],
         HelperShape::Pure2 => &[MOV_RDI_RDX, MOV_RSI_RCX, MOV_RDX_R8],
@@ -130,7 +157,7 @@ fn pure(code: &mut Vec<u8>, helper: Helper) {
 }
 
 /// rdx, rcx, r8: pointers, r9: exit.
-fn guarded(code: &mut Vec<u8>, helper: Helper, leave: usize) {
+fn guarded(code: &mut Vec<u8>, helper: Helper, leave: usize) -> usize {
     if helper == Helper::Calldataload {
         // It never refuses, and its callers name no exit.
         push(code, &[ZERO_R9]);
@@ -143,18 +170,22 @@ fn guarded(code: &mut Vec<u8>, helper: Helper, leave: usize) {
     if !p2 {
         push(code, &[ZERO_R8]);
     }
-    call(code, helper, &[MOV_RDI_RSI, MOV_RSI_R9]);
+    let records = begin_record(code);
+    call(code, helper, &[LEA_RSI_R9]);
     end(code, leave);
+    records
 }
 
 /// rdx: pointer to the offset, or the offset; rcx: exit.
-fn expand(code: &mut Vec<u8>, leave: usize, size: u8, constant: bool) {
+fn expand(code: &mut Vec<u8>, leave: usize, size: u8, constant: bool) -> usize {
     begin(code, &[PUSH_RCX]);
+    let records = begin_record(code);
     let offset: &[&[u8]] = if constant { &[MOV_RCX_RDX, ZERO_RDX] } else { &[ZERO_RCX] };
-    // The exit moves from rcx to rsi before rcx is taken, the context from rsi to rdi before that.
+    // The exit moves from rcx before rcx is taken.
     let size = [0x41, 0xb8, size, 0, 0, 0];
     let moves: Vec<&[u8]> =
-        [MOV_RDI_RSI, MOV_RSI_RCX, &size].into_iter().chain(offset.iter().copied()).collect();
+        [LEA_RSI_RCX, &size].into_iter().chain(offset.iter().copied()).collect();
     call(code, Helper::Expand, &moves);
     end(code, leave);
+    records
 }

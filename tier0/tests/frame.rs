@@ -2,7 +2,7 @@
 
 mod support;
 
-use kiln_abi::{Helper, HelperShape, POLL_BACK_EDGES, Pc, Slot, Word};
+use kiln_abi::{Helper, HelperShape, POLL_BACK_EDGES, Pc, Records, Slot, Word};
 use kiln_ir::{Bounds, Inst, Limits, Op, Operand, Target, Terminator};
 use revm_primitives::U256;
 use support::*;
@@ -160,7 +160,7 @@ fn memory_behind_the_limit_is_expanded() {
             machine.host.expanded = 512;
             assert_eq!(program.run(&mut machine, 0), FINISHED, "{inst:?}");
             let [called] = &machine.host.calls[..] else { panic!("one call") };
-            assert_eq!((called.helper, called.exit), (Helper::Expand, u64::from(SIDE.0)));
+            assert_eq!((called.helper, called.exit), (Helper::Expand, SIDE));
             let expected = if constant { (None, offset, size) } else { (Some(u(offset)), 0, size) };
             assert_eq!(called.expand, Some(expected));
             if which == 0 {
@@ -362,7 +362,7 @@ fn guarded_helpers() {
             words.resize(3, None);
             assert_eq!(called.words[..], words, "{helper:?}");
             if helper != Calldataload {
-                assert_eq!(called.exit, u64::from(SIDE.0));
+                assert_eq!(called.exit, SIDE);
             }
         }
     }
@@ -378,7 +378,7 @@ fn instruction_helpers() {
             let left = program.run(&mut machine, 0);
             assert_eq!(left, if refuse { SIDE_EXIT } else { FINISHED });
             let [called] = &machine.host.calls[..] else { panic!("one call") };
-            assert_eq!((called.helper, called.exit), (helper, u64::from(SIDE.0)));
+            assert_eq!((called.helper, called.exit), (helper, SIDE));
             assert_eq!(called.height, Some(HEIGHT));
         }
     }
@@ -530,10 +530,11 @@ fn many_exits_have_stubs_of_their_own() {
     let mut builder = Builder::new();
     let exits: Vec<_> = (0..700).map(|_| builder.exit()).collect();
     for (i, &exit) in exits.iter().enumerate().filter(|(i, _)| i % 3 != 0 || i % 50 == 0) {
-        builder.region(i as u32, &[], Terminator::Exit(exit));
+        builder.region(i as u32, &[], Terminator::JumpDynamic { dest: Slot(-1), exit });
     }
     let program = builder.program();
     let mut machine = Machine::new();
+    machine.set(-1, U256::MAX);
     for (i, &exit) in exits.iter().enumerate().filter(|(i, _)| i % 3 != 0 || i % 50 == 0) {
         assert_eq!(program.run(&mut machine, i), Left { exit, moved: 0 });
     }
@@ -577,8 +578,11 @@ fn the_object_tells_what_it_holds() {
     assert_eq!(object.blocks, 1);
     assert_eq!(object.entries.len(), 1);
     assert!(object.entries.is_jumpdest(4));
-    assert_eq!(object.exits, builder.module.exits);
-    assert_eq!(object.code_len.next_multiple_of(32) + Word::BYTES, object.text.len());
+    let pool = object.code_len.next_multiple_of(32);
+    assert_eq!(object.records, pool + Word::BYTES);
+    let mut records = Records::default();
+    assert!(records.pack(&builder.module.exits));
+    assert_eq!(object.records + records.bytes(), object.text.len());
     assert_eq!(Pc(4), builder.module.regions[0].pc);
 }
 

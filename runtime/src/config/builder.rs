@@ -67,6 +67,7 @@ setters! {
     idle_ms_max: u32,
     slots_max: usize,
     shutdown_ms: u32,
+    huge_pages: bool,
     perf_map: bool,
     gdb: bool,
     force: Force,

@@ -170,6 +170,11 @@ pub const VARIABLES: &[Variable] = &[
         Count(shutdown_ms, ANY, "ms"),
         "how long dropping an engine waits for its threads"
     ),
+    sets!(
+        "KILN_HUGE_PAGES",
+        Switch(huge_pages),
+        "put huge pages under code that is in use (Linux 6.1 and later)"
+    ),
     sets!("KILN_PERF_MAP", Switch(perf_map), "write programs into `/tmp/perf-PID.map`, for `perf`"),
     sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
     sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),

@@ -9,7 +9,7 @@ use crate::{
     compile::{CompileError, Compiler, Task},
     config::{Backend, Compile, Config},
     heat::HotFrom,
-    hooks::{Hooks, Tier},
+    hooks::{CompileThread, Hooks, Tier},
     known::Known,
     local::Local,
     memory::{CodeBlock, CodeMemory},
@@ -313,6 +313,10 @@ impl Shared {
         };
         let mut stats = Stats::default();
         let result = self.compile(slot, job, subject, &mut stats);
+        let off_path = job.thread() != CompileThread::Calling || !self.policy.background;
+        if self.config.huge_pages && off_path {
+            self.memory.use_huge_pages();
+        }
         stats.compile_errors += result.is_err() as u64;
         self.count(stats);
         // Nothing is held here: a callback may use the engine.

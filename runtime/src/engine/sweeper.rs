@@ -131,7 +131,7 @@ impl Shared {
 /// What the sweep looks at, if the slot has a program.
 fn resident(slot: &Slot) -> Option<Resident> {
     let program = slot.pin();
-    let bytes = program.as_ref()?.code_bytes().next_multiple_of(LINE);
+    let bytes = program.as_ref()?.memory_bytes();
     Some(Resident { bytes, score: slot.score(), idle_ms: slot.idle_ms() })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     slot::Seen,
     stats::Counters,
 };
-use kiln_abi::EntryTable;
+use kiln_abi::RawEntries;
 use revm::{
     interpreter::{Host, interpreter::ExtBytecode, interpreter_types::Jumps},
     primitives::B256,
@@ -20,7 +20,7 @@ use revm::{
 /// A stretch of a frame run that is interpreted.
 pub(super) struct Between<'a> {
     /// Where compiled code begins; none without a program.
-    pub(super) entries: Option<&'a EntryTable>,
+    pub(super) entries: Option<RawEntries<'a>>,
     /// Whether the first instruction begins a block.
     pub(super) leads: bool,
     pub(super) published: u32,

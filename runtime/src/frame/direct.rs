@@ -2,7 +2,7 @@
 
 use super::{FrameRun, Interp, Tables, context, enter};
 use crate::{keccak::Memo, program::Program};
-use kiln_abi::{EnterFn, ExitId, ExitKind};
+use kiln_abi::{EnterFn, ExitKind, Outcome, Record};
 use revm::interpreter::{Host, InstructionResult, interpreter_types::Jumps};
 use std::hint::black_box;
 
@@ -17,24 +17,24 @@ pub(crate) fn enter_often<H: Host>(
     memo: &mut Memo,
     rounds: u32,
 ) -> bool {
-    let Some(entry) = program.entries().get(interpreter.bytecode.pc()) else { return false };
+    let Some(entry) = program.entry(interpreter.bytecode.pc()) else { return false };
     let interpreter: *mut Interp = interpreter;
     let mut run = FrameRun {
         interpreter,
         host,
         table: tables.instructions,
-        exits: program.exits(),
         halt: InstructionResult::Stop,
         memo,
         panic: None,
     };
     // SAFETY: derived from the exclusive reference above, which is not used any more.
     let mut cx = context::<H>(unsafe { &mut *interpreter }, program);
-    let run: *mut FrameRun<'_, H> = &raw mut run;
+    let run: *mut FrameRun<H> = &raw mut run;
     cx.runtime = run.cast();
     // SAFETY: the entry is the program's, the context complete but for what `enter` fills in.
     let first = unsafe { enter(&raw mut cx, run, program, trampoline, entry) };
-    if program.exits().exit(ExitId(first.exit as u32)).kind != ExitKind::Stop {
+    // SAFETY: that outcome says that it left with a record of its own.
+    if cx.outcome != Outcome::Bail || unsafe { Record::read(first.record) }.kind != ExitKind::Stop {
         return false;
     }
     let gas = cx.gas;

@@ -2,7 +2,7 @@
 
 use super::{Interp, Next, end};
 use crate::{canonical::materialise, helpers::FrameRun, stats::Counters};
-use kiln_abi::{Context, Exit, ExitId, ExitKind, Leave, Outcome, Word};
+use kiln_abi::{Context, ExitKind, Leave, Outcome, Record, Slot, Word, Written};
 use revm::{
     interpreter::{
         Host, InstructionResult, InterpreterAction,
@@ -18,7 +18,7 @@ use std::panic::resume_unwind;
 /// `leave` is how the program of this frame run just came back, with `cx` its context.
 pub(super) unsafe fn finish<H: Host>(
     cx: &mut Context,
-    run: &mut FrameRun<'_, H>,
+    run: &mut FrameRun<H>,
     leave: Leave,
     stats: &Counters,
 ) -> Next {
@@ -40,13 +40,14 @@ pub(super) unsafe fn finish<H: Host>(
             None => unreachable!("a panic without a payload"),
         },
     }
-    let exit = *run.exits.exit(ExitId(leave.exit as u32));
+    // SAFETY: the caller's: compiled code left without a helper's doing, so it names a record of its own.
+    let exit = unsafe { Record::read(leave.record) };
     stats.count_exit(exit.kind);
     let entry = leave.sp.wrapping_offset(-(exit.moved as isize));
     match exit.kind {
         ExitKind::Interpret | ExitKind::Resume => {
             // SAFETY: the caller's.
-            unsafe { materialise(interpreter, run.exits, &exit, entry) };
+            unsafe { materialise(interpreter, &exit, entry) };
             interpreter.gas.set_remaining(cx.gas + exit.gas_back as u64);
             if exit.kind == ExitKind::Resume { Next::Enter } else { Next::Interpret }
         }
@@ -57,7 +58,7 @@ pub(super) unsafe fn finish<H: Host>(
         }
         ExitKind::Return | ExitKind::Revert => {
             // SAFETY: the caller's.
-            let (offset, len) = unsafe { top_two(run, &exit, entry) };
+            let (offset, len) = unsafe { top_two(&exit, entry) };
             charge_last(cx, interpreter, &exit);
             // SAFETY: compiled code is not running.
             let host = unsafe { &mut *run.host };
@@ -69,7 +70,7 @@ pub(super) unsafe fn finish<H: Host>(
 
 /// The state behind the instruction that ends the frame. Nothing looks at the words that remain on
 /// the stack of a frame that is over.
-fn charge_last(cx: &Context, interpreter: &mut Interp, exit: &Exit) {
+fn charge_last(cx: &Context, interpreter: &mut Interp, exit: &Record<'_>) {
     interpreter.gas.set_remaining(cx.gas + exit.rest as u64);
     if (exit.pc.0 as usize) < interpreter.bytecode.bytes_ref().len() {
         interpreter.bytecode.absolute_jump(exit.pc.0 as usize);
@@ -81,15 +82,14 @@ fn charge_last(cx: &Context, interpreter: &mut Interp, exit: &Exit) {
 ///
 /// # Safety
 /// As [`materialise`].
-unsafe fn top_two<H>(run: &FrameRun<'_, H>, exit: &Exit, entry: *mut Word) -> (Word, Word) {
-    let fixups = run.exits.fixups(exit);
+unsafe fn top_two(exit: &Record<'_>, entry: *mut Word) -> (Word, Word) {
     let word = |below: i16| {
-        let slot = kiln_abi::Slot(exit.height - below);
-        let source = fixups.iter().find(|fixup| fixup.slot == slot).map(|fixup| fixup.source);
-        match source.unwrap_or(kiln_abi::Source::Slot(slot)) {
+        let slot = Slot(exit.height - below);
+        let written = exit.fixups.clone().find(|&(written, _)| written == slot);
+        match written.map_or(Written::Slot(slot), |(_, written)| written) {
             // SAFETY: the caller's.
-            kiln_abi::Source::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
-            kiln_abi::Source::Const(index) => run.exits.pool[index as usize],
+            Written::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
+            Written::Const(word) => word,
         }
     };
     (word(1), word(2))

@@ -2,7 +2,7 @@
 //! bits.
 
 use super::{guarded, read, to_usize_saturated, write};
-use kiln_abi::{Context, ContinueOrLeave, Word};
+use kiln_abi::{Context, ContinueOrLeave, ExitRecord, Word};
 use revm::{
     interpreter::{
         Host,
@@ -149,7 +149,7 @@ pure! {
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the base, `p2` the exponent.
 pub(super) unsafe extern "C" fn exp<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,

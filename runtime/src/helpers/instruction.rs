@@ -2,7 +2,7 @@
 
 use super::{Interp, Scope};
 use crate::canonical::{materialise, refresh_memory, stack_is_usable};
-use kiln_abi::{CONTINUE, Context, ContinueOrLeave, Outcome, Word};
+use kiln_abi::{CONTINUE, Context, ContinueOrLeave, ExitRecord, Outcome, Record, Word};
 use revm::{
     bytecode::opcode::OPCODE_INFO,
     interpreter::{
@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// As [`kiln_abi::InstructionFn`].
 pub(super) unsafe extern "C" fn instruction<H: Host>(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     sp: *mut Word,
 ) -> ContinueOrLeave {
     // SAFETY: the caller's.
@@ -44,7 +44,7 @@ struct Predicted {
 #[inline(always)]
 pub(super) unsafe fn run<H: Host>(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     sp: *mut Word,
     body: impl FnOnce(
         u8,
@@ -55,12 +55,13 @@ pub(super) unsafe fn run<H: Host>(
 ) -> ContinueOrLeave {
     // SAFETY: the caller's.
     let mut scope = unsafe { Scope::<H>::new(cx) };
-    let exit = *scope.exit(exit);
+    // SAFETY: the caller's: it is the record of an exit of the running program.
+    let exit = unsafe { Record::read(exit) };
     // SAFETY: compiled code gives the pointer it has at this exit, which `moved` relates to the one
     // at the entry of its block.
     unsafe {
         let entry = sp.offset(-(exit.moved as isize));
-        materialise(scope.interpreter, scope.run.exits, &exit, entry);
+        materialise(scope.interpreter, &exit, entry);
     }
     let rest = exit.rest as u64;
     // The instruction sees the gas without the static gas of later ones.
@@ -80,7 +81,7 @@ pub(super) unsafe fn run<H: Host>(
     }
 }
 
-impl<H: Host> Scope<'_, '_, H> {
+impl<H: Host> Scope<'_, H> {
     fn predict(&self, opcode: u8, pc: usize) -> Predicted {
         let len = self.interpreter.stack.len();
         let height = match OPCODE_INFO[opcode as usize] {

@@ -2,13 +2,13 @@
 
 use super::{Bail, Guarded, Refusal, Scope, guarded, read, to_usize, to_usize_saturated, write};
 use crate::canonical::refresh_memory;
-use kiln_abi::{Context, ContinueOrLeave, Word};
+use kiln_abi::{Context, ContinueOrLeave, ExitRecord, Word};
 use revm::{
     interpreter::{CallInput, Host, interpreter::resize_memory},
     primitives::{B256, KECCAK_EMPTY, U256},
 };
 
-impl<H: Host> Scope<'_, '_, H> {
+impl<H: Host> Scope<'_, H> {
     /// Expands memory to hold `size` bytes at `offset` if the gas pays for it, as revm does it.
     #[inline]
     fn cover(&mut self, offset: usize, size: usize) -> Result<(), Bail> {
@@ -70,7 +70,7 @@ impl<H: Host> Scope<'_, '_, H> {
 /// As [`kiln_abi::ExpandFn`].
 pub(super) unsafe extern "C" fn expand<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     offset: *const Word,
     offset_const: u64,
     size: u64,
@@ -88,7 +88,7 @@ pub(super) unsafe extern "C" fn expand<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the offset.
 pub(super) unsafe extern "C" fn calldataload(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     _p2: *const Word,
@@ -112,7 +112,7 @@ pub(super) unsafe extern "C" fn calldataload(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the offset, `p2` the length.
 pub(super) unsafe extern "C" fn keccak256<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -144,7 +144,7 @@ pub(super) unsafe extern "C" fn keccak256<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the memory offset, `p1` the data offset, `p2` the length.
 pub(super) unsafe extern "C" fn calldatacopy<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -179,7 +179,7 @@ pub(super) unsafe extern "C" fn calldatacopy<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the memory offset, `p1` the code offset, `p2` the length.
 pub(super) unsafe extern "C" fn codecopy<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -206,7 +206,7 @@ pub(super) unsafe extern "C" fn codecopy<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the memory offset, `p1` the data offset, `p2` the length.
 pub(super) unsafe extern "C" fn returndatacopy<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -235,7 +235,7 @@ pub(super) unsafe extern "C" fn returndatacopy<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the source, `p2` the length.
 pub(super) unsafe extern "C" fn mcopy<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -247,7 +247,7 @@ pub(super) unsafe extern "C" fn mcopy<H: Host>(
     }
 }
 
-fn copy_within<H: Host>(scope: &mut Scope<'_, '_, H>, dst: U256, src: U256, len: usize) -> Guarded {
+fn copy_within<H: Host>(scope: &mut Scope<'_, H>, dst: U256, src: U256, len: usize) -> Guarded {
     let cost = scope.host.gas_params().mcopy_cost(len);
     // Expands once, to the end of the further range.
     scope.pay_and_cover(cost, dst.max(src), len)?;

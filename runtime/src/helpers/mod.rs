@@ -16,9 +16,7 @@ mod memory;
 mod state;
 
 use crate::keccak::Memo;
-use kiln_abi::{
-    CONTINUE, Context, ContinueOrLeave, Exit, ExitId, ExitTable, HelperTable, LEAVE, Outcome, Word,
-};
+use kiln_abi::{CONTINUE, Context, ContinueOrLeave, HelperTable, LEAVE, Outcome, Word};
 use revm::{
     interpreter::{
         Host, InstructionResult, InstructionTable, Interpreter, interpreter::EthInterpreter,
@@ -43,15 +41,13 @@ const _: () = {
 ///
 /// Raw pointers, derived once per frame run: while compiled code runs, the references they came
 /// from are not used.
-pub(crate) struct FrameRun<'a, H> {
+pub(crate) struct FrameRun<H> {
     /// The frame's interpreter.
     pub(crate) interpreter: *mut Interp,
     /// The EVM's context.
     pub(crate) host: *mut H,
     /// The EVM's own instruction table.
     pub(crate) table: *const InstructionTable<EthInterpreter, H>,
-    /// The exits of the running program.
-    pub(crate) exits: &'a ExitTable,
     /// What the EVM hashed lately.
     pub(crate) memo: *mut Memo,
     /// With [`Outcome::Ended`].
@@ -101,9 +97,9 @@ impl<H: Host> Helpers<H> {
 }
 
 /// Everything a helper works on, borrowed for the length of its call.
-pub(crate) struct Scope<'s, 'a, H> {
+pub(crate) struct Scope<'s, H> {
     pub(crate) cx: &'s mut Context,
-    pub(crate) run: &'s mut FrameRun<'a, H>,
+    pub(crate) run: &'s mut FrameRun<H>,
     pub(crate) interpreter: &'s mut Interp,
     pub(crate) host: &'s mut H,
 }
@@ -136,7 +132,7 @@ impl From<Bail> for Refusal {
 #[inline(always)]
 unsafe fn guarded<H: Host>(
     cx: *mut Context,
-    body: impl FnOnce(&mut Scope<'_, '_, H>) -> Guarded,
+    body: impl FnOnce(&mut Scope<'_, H>) -> Guarded,
 ) -> ContinueOrLeave {
     // SAFETY: the caller's.
     let mut scope = unsafe { Scope::<H>::new(cx) };
@@ -149,7 +145,7 @@ unsafe fn guarded<H: Host>(
     }
 }
 
-impl<'s, H> Scope<'s, '_, H> {
+impl<'s, H> Scope<'s, H> {
     /// # Safety
     /// As [`guarded`].
     #[inline(always)]
@@ -158,7 +154,7 @@ impl<'s, H> Scope<'s, '_, H> {
         // and the host were given to the frame run as `&mut` and are only reached through it.
         unsafe {
             let cx: &'s mut Context = &mut *cx;
-            let run: &'s mut FrameRun<'_, H> = &mut *cx.runtime.cast();
+            let run: &'s mut FrameRun<H> = &mut *cx.runtime.cast();
             let interpreter: &'s mut Interp = &mut *run.interpreter;
             let host: &'s mut H = &mut *run.host;
             Self { cx, run, interpreter, host }
@@ -170,10 +166,6 @@ impl<'s, H> Scope<'s, '_, H> {
     fn charge(&mut self, cost: u64) -> Result<(), Bail> {
         self.cx.gas = self.cx.gas.checked_sub(cost).ok_or(Bail)?;
         Ok(())
-    }
-
-    fn exit(&self, id: u64) -> &Exit {
-        self.run.exits.exit(ExitId(id as u32))
     }
 
     #[cold]

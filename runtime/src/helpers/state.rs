@@ -2,7 +2,7 @@
 //! instructions. Used only for opcodes known to be revm's own.
 
 use super::{Guarded, Refusal, Scope, guarded, instruction, read, write};
-use kiln_abi::{Context, ContinueOrLeave, Word};
+use kiln_abi::{Context, ContinueOrLeave, ExitRecord, Record, Word};
 use revm::{
     bytecode::opcode,
     interpreter::{Host, InstructionContext, InstructionResult, instructions::host},
@@ -15,7 +15,7 @@ use revm::{
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the key.
 pub(super) unsafe extern "C" fn sload<H: Host>(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     _p2: *const Word,
@@ -27,7 +27,7 @@ pub(super) unsafe extern "C" fn sload<H: Host>(
             let value = load(scope, key).inspect_err(|refusal| {
                 if let Refusal::Ended(_) = refusal {
                     // A frame that ends here reports its gas, without what later ones would cost.
-                    let rest = u64::from(scope.exit(exit).rest);
+                    let rest = u64::from(Record::read(exit).rest);
                     scope.interpreter.gas.set_remaining(scope.cx.gas + rest);
                 }
             })?;
@@ -38,7 +38,7 @@ pub(super) unsafe extern "C" fn sload<H: Host>(
 }
 
 #[inline]
-fn load<H: Host>(scope: &mut Scope<'_, '_, H>, key: U256) -> Result<U256, Refusal> {
+fn load<H: Host>(scope: &mut Scope<'_, H>, key: U256) -> Result<U256, Refusal> {
     let target = scope.interpreter.input.target_address;
     let fatal = Refusal::Ended(InstructionResult::FatalExternalError);
     if !scope.interpreter.runtime_flag.spec_id.is_enabled_in(SpecId::BERLIN) {
@@ -66,7 +66,7 @@ fn load<H: Host>(scope: &mut Scope<'_, '_, H>, key: U256) -> Result<U256, Refusa
 /// As [`kiln_abi::Guarded3Fn`]: `p0` the destination, `p1` the key.
 pub(super) unsafe extern "C" fn tload<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     _p2: *const Word,
@@ -88,7 +88,7 @@ pub(super) unsafe extern "C" fn tload<H: Host>(
 /// As [`kiln_abi::Guarded3Fn`]: `p1` the key, `p2` the value.
 pub(super) unsafe extern "C" fn tstore<H: Host>(
     cx: *mut Context,
-    _exit: u64,
+    _exit: ExitRecord,
     _p0: *mut Word,
     p1: *const Word,
     p2: *const Word,
@@ -100,7 +100,7 @@ pub(super) unsafe extern "C" fn tstore<H: Host>(
     }
 }
 
-fn store_transient<H: Host>(scope: &mut Scope<'_, '_, H>, key: U256, value: U256) -> Guarded {
+fn store_transient<H: Host>(scope: &mut Scope<'_, H>, key: U256, value: U256) -> Guarded {
     if scope.interpreter.runtime_flag.is_static {
         return Err(Refusal::Bail);
     }
@@ -114,7 +114,7 @@ fn store_transient<H: Host>(scope: &mut Scope<'_, '_, H>, key: U256, value: U256
 /// As [`kiln_abi::InstructionFn`].
 pub(super) unsafe extern "C" fn sstore<H: Host>(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     sp: *mut Word,
 ) -> ContinueOrLeave {
     // SAFETY: the caller's.
@@ -131,7 +131,7 @@ pub(super) unsafe extern "C" fn sstore<H: Host>(
 /// As [`kiln_abi::InstructionFn`].
 pub(super) unsafe extern "C" fn log<H: Host>(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     sp: *mut Word,
 ) -> ContinueOrLeave {
     // SAFETY: the caller's.

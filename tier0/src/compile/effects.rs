@@ -18,7 +18,7 @@ impl Compiler<'_> {
     /// Sets the fields of a memory operation's offset and exit.
     pub(super) fn offset(&mut self, inst: &Inst, a: Operand) -> Result<Offset, CompileError> {
         let exit = match inst.exit {
-            Some(ExitId(exit)) => exit,
+            Some(exit) => self.code.record(exit)?,
             None if inst.checked => return Err(CompileError::Malformed("an exit is missing")),
             None => 0,
         };
@@ -183,7 +183,7 @@ impl Compiler<'_> {
         exit: Option<ExitId>,
     ) -> Result<(), CompileError> {
         let exit = match exit {
-            Some(ExitId(exit)) => exit,
+            Some(exit) => self.code.record(exit)?,
             None if helper == Helper::Calldataload => 0,
             None => return Err(CompileError::Malformed("an exit is missing")),
         };

@@ -11,7 +11,7 @@ use crate::{
     CompileError, Library,
     key::{Binary, Environment, Key, Kind, Shift, Use},
     operand::Field,
-    stitch::{Emitted, Scratch, Stitcher},
+    stitch::{Emitted, Scratch, Stitcher, Text},
 };
 use kiln_abi::{CodeObject, EntryTable, HelperShape, Slot, Word};
 use kiln_ir::{Bounds, ConstId, Inst, Limits, Module, Op, Operand, Region, Target, Terminator};
@@ -124,7 +124,7 @@ impl<'m> Compiler<'m> {
         }
         Ok(Self {
             module,
-            code: Stitcher::new(library, module, scratch),
+            code: Stitcher::new(library, module, scratch)?,
             entries: EntryTable::new(module.code_len as usize, module.regions.len()),
             moved: 0,
             traced: None,
@@ -133,12 +133,12 @@ impl<'m> Compiler<'m> {
 
     fn finish(mut self, scratch: &mut Scratch) -> Result<CodeObject, CompileError> {
         self.entries.shrink();
-        let (text, code_len) = self.code.finish(scratch)?;
+        let Text { bytes, code_len, records } = self.code.finish(scratch)?;
         Ok(CodeObject {
-            text,
+            text: bytes,
             code_len,
+            records,
             entries: self.entries,
-            exits: self.module.exits.clone(),
             blocks: self.module.regions.len(),
         })
     }

@@ -7,6 +7,7 @@
 
 use super::{
     Lower, demand,
+    object::Thunk,
     word::{Limb, Limbs},
 };
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::*};
@@ -212,9 +213,9 @@ impl Lower<'_, '_> {
 
     /// DIV and MOD: one limb by one limb here, others by the helper.
     pub(super) fn divide(&mut self, helper: Helper, a: Limbs, b: Limbs, limbs: usize) -> Limbs {
-        let what = match helper {
-            Helper::Div => Division::Quotient,
-            _ => Division::Remainder,
+        let (what, thunk) = match helper {
+            Helper::Div => (Division::Quotient, Thunk::Div),
+            _ => (Division::Remainder, Thunk::Rem),
         };
         if let Limb::Const(divisor) = b.0[0]
             && b.len() == 1
@@ -244,7 +245,7 @@ impl Lower<'_, '_> {
         self.b.ins().brif(y, fast, &[], slow, &[]);
 
         self.b.switch_to_block(slow);
-        let result = self.pure(helper, &[a, b], limbs);
+        let result = self.pure_cold(thunk, a, b, limbs);
         self.jump_to_join(done, result, demand::low(limbs));
 
         self.b.switch_to_block(fast);
@@ -268,9 +269,9 @@ impl Lower<'_, '_> {
         b: Limbs,
         limbs: usize,
     ) -> Limbs {
-        let what = match helper {
-            Helper::Sdiv => Division::Quotient,
-            _ => Division::Remainder,
+        let (what, thunk) = match helper {
+            Helper::Sdiv => (Division::Quotient, Thunk::Sdiv),
+            _ => (Division::Remainder, Thunk::Smod),
         };
         let wide_a = self.beyond_sign(a);
         let wide_b = self.beyond_sign(b);
@@ -292,7 +293,7 @@ impl Lower<'_, '_> {
         self.b.ins().brif(plain, fast, &[], slow, &[]);
 
         self.b.switch_to_block(slow);
-        let result = self.pure(helper, &[a, b], limbs);
+        let result = self.pure_cold(thunk, a, b, limbs);
         self.jump_to_join(done, result, demand::low(limbs));
 
         self.b.switch_to_block(fast);

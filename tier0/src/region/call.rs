@@ -8,12 +8,13 @@
 use super::{
     Lower,
     demand::{self, LimbSet},
-    exits::HALF,
+    object::{Symbol, Thunk},
     word::{Limb, Limbs},
 };
 use crate::{CompileError, thunk};
 use cranelift_codegen::ir::{
-    AbiParam, ConstantData, InstBuilder, MemFlagsData, SigRef, Signature, Value, types::*,
+    AbiParam, ExtFuncData, ExternalName, InstBuilder, MemFlagsData, SigRef, Signature, Value,
+    types::*,
 };
 use cranelift_codegen::isa::CallConv;
 use kiln_abi::{ExitId, Helper, HelperShape, Word, context_offset};
@@ -55,24 +56,10 @@ impl Lower<'_, '_> {
 
     /// Writes a whole word.
     pub(super) fn store_word(&mut self, flags: MemFlagsData, base: Value, at: i32, word: Limbs) {
-        for (half, limbs) in [[word.0[0], word.0[1]], [word.0[2], word.0[3]]].iter().enumerate() {
-            let at = at + HALF * half as i32;
-            if limbs.iter().all(|limb| limb.is_zero()) {
-                let zero = self.zero_half();
-                self.b.ins().store(flags, zero, base, at);
-                continue;
-            }
-            for (k, &limb) in (0..).zip(limbs) {
-                let limb = self.value(limb);
-                self.b.ins().store(flags, limb, base, at + 8 * k);
-            }
+        for (k, limb) in (0..).zip(word.0) {
+            let limb = self.value(limb);
+            self.b.ins().store(flags, limb, base, at + 8 * k);
         }
-    }
-
-    /// 16 bytes of zeros: loads of single limbs are forwarded from a store of them.
-    pub(super) fn zero_half(&mut self) -> Value {
-        let zero = self.b.func.dfg.constants.insert(ConstantData::from(&[0u8; 16][..]));
-        self.b.ins().vconst(F32X4, zero)
     }
 
     /// The signature of the helpers that take so many words and pointers.
@@ -122,6 +109,27 @@ impl Lower<'_, '_> {
         self.load_scratch(demand::low(limbs))
     }
 
+    /// Calls a thunk, which keeps all registers.
+    pub(super) fn call_thunk(&mut self, thunk: Thunk, arguments: &[Value]) {
+        let mut signature = Signature::new(CallConv::PreserveAll);
+        signature.params.resize(arguments.len(), AbiParam::new(I64));
+        let signature = self.b.import_signature(signature);
+        let name = self.b.func.declare_imported_user_function(Symbol::Thunk(thunk).name());
+        let name = ExternalName::user(name);
+        let function = ExtFuncData { name, signature, colocated: true, patchable: false };
+        let function = self.b.import_function(function);
+        self.b.ins().call(function, arguments);
+    }
+
+    /// As [`Self::pure`] for a helper of two operands, where it hardly ever happens.
+    pub(super) fn pure_cold(&mut self, thunk: Thunk, a: Limbs, b: Limbs, limbs: usize) -> Limbs {
+        self.store_scratch(1, a);
+        self.store_scratch(2, b);
+        let [dst, a, b] = [0, 1, 2].map(|word| self.scratch_address(word));
+        self.call_thunk(thunk, &[dst, a, b, self.cx]);
+        self.load_scratch(demand::low(limbs))
+    }
+
     /// Acts for an instruction, or leaves in front of it; gives limbs of the result.
     pub(super) fn guarded(
         &mut self,
@@ -133,9 +141,8 @@ impl Lower<'_, '_> {
         if helper.shape() != HelperShape::Guarded3 {
             return Err(super::WRONG_SHAPE);
         }
-        let number = self.exit_number(exit)?;
-        let zero = self.iconst(0);
-        let mut arguments = [self.cx, self.iconst(number as u64), zero, zero, zero];
+        let (record, zero) = (self.exit_record(exit)?, self.iconst(0));
+        let mut arguments = [self.cx, record, zero, zero, zero];
         let used = thunk::pointers(helper);
         let writes =
             matches!(helper, Helper::Exp | Helper::Keccak256 | Helper::Sload | Helper::Tload);
@@ -164,15 +171,16 @@ impl Lower<'_, '_> {
             return Err(super::WRONG_SHAPE);
         }
         self.perform_stores(exit)?;
+        let record = self.exit_record(exit)?;
+        let left = self.call(helper, &[self.cx, record, self.sp]);
         let number = self.exit_number(exit)?;
-        let exit = self.iconst(number as u64);
-        let left = self.call(helper, &[self.cx, exit, self.sp]);
         let gas = self.gas;
         let (out, stay) = (self.cold_block(), self.b.create_block());
         self.b.ins().brif(left, out, &[], stay, &[]);
         self.b.switch_to_block(out);
         // The host has made the state canonical: without the stores.
-        self.b.ins().jump(self.out, &[exit.into(), gas.into()]);
+        let number = self.iconst(number.into());
+        self.b.ins().jump(self.out, &[number.into(), gas.into()]);
         self.b.switch_to_block(stay);
         Ok(())
     }

@@ -10,7 +10,7 @@
 use super::{Lower, control::displacement};
 use crate::CompileError;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types::*};
-use kiln_abi::{ExitId, Word};
+use kiln_abi::ExitId;
 use kiln_ir::ssa::{Function, Op, Store};
 
 /// What ways out share.
@@ -141,7 +141,7 @@ impl Lower<'_, '_> {
             }
         };
         let to = self.tail_block(tail);
-        let (number, gas) = (self.iconst(number as u64), self.gas);
+        let (number, gas) = (self.iconst(number.into()), self.gas);
         self.b.ins().jump(to, &[number.into(), gas.into()]);
         Ok(())
     }
@@ -194,6 +194,3 @@ impl Lower<'_, '_> {
         Ok(())
     }
 }
-
-/// Bytes of half a word, which is written at once where it is zero.
-pub(super) const HALF: i32 = Word::BYTES as i32 / 2;

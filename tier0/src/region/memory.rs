@@ -6,11 +6,12 @@
 use super::{
     Lower,
     demand::LimbSet,
+    object::Thunk,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::*};
-use kiln_abi::{ExitId, Helper, context_offset};
+use kiln_abi::{ExitId, context_offset};
 
 /// Constants that are added in a displacement are at most this, so that a word there ends below 2^31.
 const OFFSET_MAX: u64 = i32::MAX as u64 - 64;
@@ -54,22 +55,24 @@ impl Lower<'_, '_> {
                 self.b.switch_to_block(fits);
             }
         }
-        let limit = self.context(match size {
-            1 => context_offset!(mem_byte_limit),
-            _ => context_offset!(mem_word_limit),
-        });
+        let (limit, thunk) = match size {
+            1 => (context_offset!(mem_byte_limit), Thunk::ExpandByte),
+            _ => (context_offset!(mem_word_limit), Thunk::ExpandWord),
+        };
         let at = self.value(offset.0[0]);
-        let outside = self.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, at, limit);
         let (slow, inside) = (self.cold_block(), self.b.create_block());
         let gas_inside = self.b.append_block_param(inside, I64);
+        let outside = self.outside(at, limit);
         self.b.ins().brif(outside, slow, &[], inside, &[gas.into()]);
 
         self.b.switch_to_block(slow);
-        let (number, null, size) = (self.exit_number(exit)?, self.iconst(0), self.iconst(size));
-        let number = self.iconst(number as u64);
-        let refused = self.call(Helper::Expand, &[self.cx, number, null, at, size]);
-        let gas = self.gas;
-        self.b.ins().brif(refused, out, &[gas.into()], inside, &[gas.into()]);
+        let record = self.exit_record(exit)?;
+        self.store_gas();
+        self.call_thunk(thunk, &[self.cx, record, at]);
+        let gas = self.context(context_offset!(gas));
+        // What was refused is as far outside as before.
+        let outside = self.outside(at, limit);
+        self.b.ins().brif(outside, out, &[gas.into()], inside, &[gas.into()]);
 
         self.b.switch_to_block(out);
         self.gas = gas_at_exit;
@@ -78,6 +81,12 @@ impl Lower<'_, '_> {
         self.b.switch_to_block(inside);
         self.gas = gas_inside;
         Ok(())
+    }
+
+    /// Whether an offset is at or over a limit of the context.
+    fn outside(&mut self, at: Value, limit: i32) -> Value {
+        let limit = self.context(limit);
+        self.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, at, limit)
     }
 
     pub(super) fn mload(
@@ -109,13 +118,7 @@ impl Lower<'_, '_> {
         exit: Option<ExitId>,
     ) -> Result<(), CompileError> {
         let (base, at) = self.memory(offset, 32, exit)?;
-        let mut limbs = 4;
-        if word.0[2].is_zero() && word.0[3].is_zero() {
-            let zero = self.zero_half();
-            self.b.ins().store(self.flags.memory, zero, base, at);
-            limbs = 2;
-        }
-        for k in (0..limbs).rev() {
+        for k in (0..4).rev() {
             let limb = match word.0[k] {
                 Limb::Const(limb) => self.iconst(limb.swap_bytes()),
                 Limb::Value(limb) => self.b.ins().bswap(limb),
@@ -160,9 +163,8 @@ impl Lower<'_, '_> {
         self.b.switch_to_block(slow);
         let [dst, at] = [0, 1].map(|word| self.scratch_address(word));
         self.store_scratch(1, offset);
-        let zero = self.iconst(0);
         // It never refuses, and takes no gas.
-        self.call_helper(Helper::Calldataload, &[self.cx, zero, dst, at, zero]);
+        self.call_thunk(Thunk::Calldataload, &[self.cx, dst, at]);
         let word = self.load_scratch(limbs);
         self.jump_to_join(done, word, limbs);
 

@@ -234,7 +234,7 @@ fn compilations_are_bounded() {
     assert_eq!(refused, Err(CompileError::Cancelled(kiln_ir::Cancelled)));
     let object = compiler.compile(&builder.function, &Limits::NONE).unwrap();
     assert_eq!(object.blocks, 3);
-    assert_eq!(object.exits, builder.function.exits);
+    assert!(object.code_len <= object.records && object.records < object.text.len());
 }
 
 #[test]

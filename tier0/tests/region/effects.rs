@@ -167,7 +167,7 @@ fn memory_behind_the_limit_is_expanded() {
                 let memory = expected(&machine, op, offset as usize);
                 assert_eq!(run(&compile(&builder.function), &mut machine).exit, done);
                 let [called] = &machine.host.calls[..] else { panic!("one call") };
-                assert_eq!((called.helper, called.exit), (Helper::Expand, side.0.into()));
+                assert_eq!((called.helper, called.exit), (Helper::Expand, side));
                 assert_eq!(called.expand, Some((None, offset, size)));
                 assert_eq!(machine.memory, memory);
                 if op == Op::Mload {
@@ -310,7 +310,7 @@ fn guarded_helpers_act_or_leave() {
                 assert_eq!(machine.get(3), u(99));
             }
             let [Called { words, exit, .. }] = machine.host.calls[..] else { panic!("one call") };
-            assert_eq!(exit, side.0.into());
+            assert_eq!(exit, side);
             let first = 3 - words.iter().rev().take_while(|word| word.is_some()).count();
             let given: Vec<_> = match helper {
                 Sload | Tload => vec![words[1]],
@@ -327,7 +327,7 @@ fn helpers_see_and_take_gas() {
     // The expansion takes gas; what follows charges what is left.
     unsafe extern "C" fn expand(
         cx: *mut kiln_abi::Context,
-        _: u64,
+        _: kiln_abi::ExitRecord,
         _: *const kiln_abi::Word,
         _: u64,
         _: u64,
@@ -388,7 +388,7 @@ fn instructions_run_on_the_canonical_stack() {
                 assert_eq!([4, 5, 6].map(|slot| machine.get(slot)), [x, sum, y]);
             }
             let [called] = &machine.host.calls[..] else { panic!("one call") };
-            assert_eq!((called.helper, called.exit), (helper, exit.0.into()));
+            assert_eq!((called.helper, called.exit), (helper, exit));
             assert_eq!(called.height, Some(HEIGHT));
             assert_eq!(machine.cx.gas, 1_000_000 - 5);
         }

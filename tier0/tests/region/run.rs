@@ -15,7 +15,7 @@ pub(crate) fn compile(function: &Function) -> Program {
     let object = COMPILER.with_borrow_mut(|compiler| {
         compiler.compile(function, &Limits::default()).expect("the region compiles")
     });
-    Program::load(object)
+    Program::load(object, &function.exits)
 }
 
 /// A machine whose helpers compute.

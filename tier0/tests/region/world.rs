@@ -4,10 +4,10 @@
 //! Helpers refuse, charge, log what they were given and change memory and the stack, all by what they are
 //! given and how often they were called.
 
-use crate::support::{number, word};
+use crate::support::{Program, number, word};
 use kiln_abi::{
-    CONTINUE, Context, ContinueOrLeave, ExitId, ExitTable, Helper, HelperTable, LEAVE, Outcome,
-    STACK_LIMIT, Slot, Source, Word,
+    CONTINUE, Context, ContinueOrLeave, ExitId, ExitRecord, ExitTable, Helper, HelperTable, LEAVE,
+    Outcome, STACK_LIMIT, Slot, Source, Word,
 };
 use kiln_ir::{
     eval::{Environment, Machine},
@@ -23,7 +23,7 @@ const MEMORY_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     helper: Helper,
-    exit: u64,
+    exit: ExitId,
     args: [Option<Word>; 3],
     gas: u64,
     stack: Vec<Word>,
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) calls: usize,
     pub(crate) exits: ExitTable,
     pub(crate) code: Vec<u8>,
+    /// What is running on it.
+    program: *const Program,
 }
 
 impl World {
@@ -71,7 +73,14 @@ impl World {
             calls: 0,
             exits: exits.clone(),
             code: code.to_vec(),
+            program: ptr::null(),
         }
+    }
+
+    /// The exit that a helper was given.
+    fn exit(&self, record: ExitRecord) -> ExitId {
+        // SAFETY: helpers run while the program that `run` was given does.
+        unsafe { (*self.program).exit(record) }
     }
 
     fn refuses(&mut self) -> bool {
@@ -79,13 +88,13 @@ impl World {
         self.calls == self.refuse_at
     }
 
-    fn log(&mut self, helper: Helper, exit: u64, args: [Option<Word>; 3], stack: &[Word]) {
+    fn log(&mut self, helper: Helper, exit: ExitId, args: [Option<Word>; 3], stack: &[Word]) {
         let (gas, stack) = (self.gas, stack.to_vec());
         self.events.push(Event { helper, exit, args, gas, stack });
     }
 
     /// As the helper; memory is a little dearer than in the EVM.
-    fn expands(&mut self, exit: u64, offset: Word, size: u64) -> bool {
+    fn expands(&mut self, exit: ExitId, offset: Word, size: u64) -> bool {
         let end = offset.as_u64().and_then(|offset| offset.checked_add(size));
         let Some(end) = end.filter(|&end| end <= MEMORY_MAX as u64) else { return false };
         let end = (end as usize).next_multiple_of(32);
@@ -108,7 +117,7 @@ impl World {
         word(mixed >> [0, 100, 200, 250][self.calls % 4])
     }
 
-    fn guards(&mut self, helper: Helper, exit: u64, args: [Option<Word>; 3]) -> Option<Word> {
+    fn guards(&mut self, helper: Helper, exit: ExitId, args: [Option<Word>; 3]) -> Option<Word> {
         if self.refuses() || self.gas < 50 {
             return None;
         }
@@ -125,8 +134,8 @@ impl World {
     }
 
     /// Makes the stack canonical as the host does, and runs something like an instruction.
-    fn instructs(&mut self, helper: Helper, exit: u64) -> bool {
-        let record = *self.exits.exit(ExitId(exit as u32));
+    fn instructs(&mut self, helper: Helper, exit: ExitId) -> bool {
+        let record = *self.exits.exit(exit);
         let at = |height: usize, slot: Slot| (height as isize + slot.0 as isize) as usize;
         let fixups = self.exits.fixups(&record).to_vec();
         let words: Vec<_> = fixups
@@ -151,7 +160,7 @@ impl World {
         !self.refuses()
     }
 
-    fn context(&mut self, exits: *const ExitTable) -> Context {
+    fn context(&mut self) -> Context {
         let base = self.stack.as_mut_ptr();
         Context {
             gas: self.gas,
@@ -174,21 +183,21 @@ impl World {
             msize: self.covered as u64,
             call_value: ptr::null(),
             halt: 0,
-            exits,
             runtime: ptr::from_mut(self).cast(),
         }
     }
 
     /// Runs compiled code on it, and gives the exit.
-    pub(crate) fn run(&mut self, program: &crate::support::Program, pc: usize) -> ExitId {
+    pub(crate) fn run(&mut self, program: &Program, pc: usize) -> ExitId {
         let bytes = |word: Word| {
             let mut bytes = [0; 20];
             bytes.copy_from_slice(&number(word).to_be_bytes::<32>()[12..]);
             bytes
         };
+        self.program = program;
         let [address, caller] = [0, 1].map(|index| bytes(self.environment[index]));
         let value = self.environment[2];
-        let mut cx = self.context(&program.object.exits);
+        let mut cx = self.context();
         (cx.address, cx.caller, cx.call_value) = (address.as_ptr(), caller.as_ptr(), &value);
         let sp = cx.stack_base.wrapping_add(self.height);
         let left = program.enter(&mut cx, sp, pc);
@@ -261,7 +270,7 @@ impl Machine for World {
     }
 
     fn expand(&mut self, exit: ExitId, offset: Word, size: u64) -> bool {
-        self.expands(exit.0.into(), offset, size)
+        self.expands(exit, offset, size)
     }
 
     fn calldata_word(&mut self, offset: Word) -> Word {
@@ -292,11 +301,11 @@ impl Machine for World {
         args: [Option<Word>; 3],
     ) -> bool {
         assert_eq!(dst, None);
-        self.guards(helper, exit.0.into(), args).is_some()
+        self.guards(helper, exit, args).is_some()
     }
 
     fn instruction(&mut self, helper: Helper, exit: ExitId) -> bool {
-        self.instructs(helper, exit.0.into())
+        self.instructs(helper, exit)
     }
 
     fn entry(&self, _: Word) -> Option<usize> {
@@ -311,7 +320,7 @@ impl ssa::eval::Machine for World {
         exit: ExitId,
         args: [Option<Word>; 3],
     ) -> Option<Word> {
-        self.guards(helper, exit.0.into(), args)
+        self.guards(helper, exit, args)
     }
 }
 
@@ -334,7 +343,7 @@ unsafe fn act(cx: *mut Context, act: impl FnOnce(&mut World) -> bool) -> Continu
 // SAFETY for all: compiled code passes the context that it was entered with and pointers to words.
 unsafe extern "C" fn expand(
     cx: *mut Context,
-    exit: u64,
+    exit: ExitRecord,
     offset: *const Word,
     offset_const: u64,
     size: u64,
@@ -342,13 +351,13 @@ unsafe extern "C" fn expand(
     // SAFETY: see above.
     unsafe {
         let offset = offset.as_ref().map_or(Word::from_u64(offset_const), |offset| *offset);
-        act(cx, |world| world.expands(exit, offset, size))
+        act(cx, |world| world.expands(world.exit(exit), offset, size))
     }
 }
 
 unsafe extern "C" fn calldataload(
     cx: *mut Context,
-    _: u64,
+    _: ExitRecord,
     p0: *mut Word,
     p1: *const Word,
     _: *const Word,
@@ -366,7 +375,7 @@ macro_rules! guarded {
     ($name:ident, $helper:ident, $writes:literal) => {
         unsafe extern "C" fn $name(
             cx: *mut Context,
-            exit: u64,
+            exit: ExitRecord,
             p0: *mut Word,
             p1: *const Word,
             p2: *const Word,
@@ -379,7 +388,7 @@ macro_rules! guarded {
                     [None, a, b] => [a, b, None],
                     all => all,
                 };
-                act(cx, |world| match world.guards(Helper::$helper, exit, args) {
+                act(cx, |world| match world.guards(Helper::$helper, world.exit(exit), args) {
                     Some(result) => {
                         if $writes {
                             *p0 = result;
@@ -405,12 +414,16 @@ guarded!(mcopy, Mcopy, false);
 
 macro_rules! instruction {
     ($name:ident, $helper:ident) => {
-        unsafe extern "C" fn $name(cx: *mut Context, exit: u64, sp: *mut Word) -> ContinueOrLeave {
+        unsafe extern "C" fn $name(
+            cx: *mut Context,
+            exit: ExitRecord,
+            sp: *mut Word,
+        ) -> ContinueOrLeave {
             // SAFETY: see above.
             unsafe {
                 act(cx, |world| {
                     assert_eq!(sp, world.stack.as_mut_ptr().wrapping_add(world.height));
-                    world.instructs(Helper::$helper, exit)
+                    world.instructs(Helper::$helper, world.exit(exit))
                 })
             }
         }

@@ -19,20 +19,25 @@ pub const HEIGHT: usize = 40;
 /// A code object mapped executable.
 pub struct Program {
     pub object: CodeObject,
+    records: Records,
     mapping: *mut c_void,
     len: usize,
 }
 
 const TEXT: usize = 64;
 
+/// What lies where no record begins.
+pub const NO_EXIT: ExitId = ExitId(u32::MAX);
+
 impl Program {
     pub fn new(module: &Module) -> Self {
         let object =
             kiln_tier0::compile(&LIBRARY, module, &Limits::default()).expect("the module compiles");
-        Self::load(object)
+        Self::load(object, &module.exits)
     }
 
-    pub fn load(object: CodeObject) -> Self {
+    /// Maps an object with these exits.
+    pub fn load(object: CodeObject, exits: &ExitTable) -> Self {
         let len = (TEXT + object.text.len()).next_multiple_of(4096);
         // SAFETY: a fresh mapping; the copies stay inside of it, and it is made executable only after
         // they are done.
@@ -46,7 +51,9 @@ impl Program {
             mprotect(mapping, len, MprotectFlags::READ | MprotectFlags::EXEC).unwrap();
             mapping
         };
-        Self { object, mapping, len }
+        let mut records = Records::default();
+        assert!(records.pack(exits));
+        Self { object, records, mapping, len }
     }
 
     fn base(&self) -> *const u8 {
@@ -57,7 +64,10 @@ impl Program {
     pub fn run(&self, machine: &mut Machine, pc: usize) -> Left {
         machine.prepare();
         let sp = machine.cx.stack_base.wrapping_add(machine.height);
-        self.enter(&mut machine.cx, sp, pc)
+        let left = self.enter(&mut machine.cx, sp, pc);
+        let calls = &mut machine.host.calls;
+        calls.iter_mut().for_each(|call| call.exit = self.exit(call.record));
+        left
     }
 
     /// Enters at `pc`, with a context that is complete but for what belongs to the program.
@@ -67,14 +77,20 @@ impl Program {
         cx.entries = entries.as_ptr();
         cx.entries_len = entries.len() as u64;
         cx.code_base = self.base();
-        cx.exits = &self.object.exits;
         // SAFETY: offset 0 of the trampoline is an `EnterFn`; the context was filled in above, `sp` is
         // inside of the stack, and the entry is one of the mapped object.
         let left = unsafe {
             let enter: EnterFn = std::mem::transmute(self.mapping);
             enter(cx, sp, self.base().wrapping_add(entry as usize))
         };
-        Left { exit: ExitId(left.exit as u32), moved: (left.sp as isize - sp as isize) / 32 }
+        Left { exit: self.exit(left.record), moved: (left.sp as isize - sp as isize) / 32 }
+    }
+
+    /// The exit whose record lies at an address.
+    pub fn exit(&self, record: ExitRecord) -> ExitId {
+        let at = (record as usize).wrapping_sub(self.base() as usize + self.object.records);
+        let number = self.records.numbers.iter().position(|&number| number as usize * 4 == at);
+        number.map_or(NO_EXIT, |number| ExitId(number as u32))
     }
 }
 
@@ -97,7 +113,9 @@ pub struct Left {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
     pub helper: Helper,
-    pub exit: u64,
+    pub record: ExitRecord,
+    /// Whose record it is; filled in when compiled code has left.
+    pub exit: ExitId,
     pub words: [Option<U256>; 3],
     pub expand: Option<(Option<U256>, u64, u64)>,
     /// Height of the stack pointer over the stack's base, for instruction helpers.
@@ -156,7 +174,6 @@ impl Machine {
             caller: ptr::null(),
             call_value: ptr::null(),
             halt: 0,
-            exits: ptr::null(),
             runtime: ptr::null_mut(),
         };
         Box::new(Self {
@@ -253,7 +270,7 @@ macro_rules! guarded {
     ($name:ident, $helper:ident) => {
         unsafe extern "C" fn $name(
             cx: *mut Context,
-            exit: u64,
+            record: ExitRecord,
             p0: *mut Word,
             p1: *const Word,
             p2: *const Word,
@@ -263,7 +280,14 @@ macro_rules! guarded {
                 let host = &mut *(*cx).runtime.cast::<Host>();
                 let words = [p0.cast_const(), p1, p2].map(|p| p.as_ref().map(|word| number(*word)));
                 let helper = Helper::$helper;
-                host.calls.push(Called { helper, exit, words, expand: None, height: None });
+                host.calls.push(Called {
+                    helper,
+                    record,
+                    exit: NO_EXIT,
+                    words,
+                    expand: None,
+                    height: None,
+                });
                 if host.refuse {
                     return LEAVE;
                 }
@@ -278,13 +302,24 @@ macro_rules! guarded {
 
 macro_rules! instruction {
     ($name:ident, $helper:ident) => {
-        unsafe extern "C" fn $name(cx: *mut Context, exit: u64, sp: *mut Word) -> ContinueOrLeave {
+        unsafe extern "C" fn $name(
+            cx: *mut Context,
+            record: ExitRecord,
+            sp: *mut Word,
+        ) -> ContinueOrLeave {
             // SAFETY: see above.
             unsafe {
                 let host = &mut *(*cx).runtime.cast::<Host>();
                 let height = Some((sp as usize - (*cx).stack_base as usize) / 32);
                 let helper = Helper::$helper;
-                host.calls.push(Called { helper, exit, words: [None; 3], expand: None, height });
+                host.calls.push(Called {
+                    helper,
+                    record,
+                    exit: NO_EXIT,
+                    words: [None; 3],
+                    expand: None,
+                    height,
+                });
                 if host.refuse { LEAVE } else { CONTINUE }
             }
         }
@@ -307,7 +342,7 @@ instruction!(instruction, Instruction);
 
 unsafe extern "C" fn expand(
     cx: *mut Context,
-    exit: u64,
+    record: ExitRecord,
     offset: *const Word,
     offset_const: u64,
     size: u64,
@@ -318,7 +353,14 @@ unsafe extern "C" fn expand(
         let offset = offset.as_ref().map(|offset| number(*offset));
         let expand = Some((offset, offset_const, size));
         let helper = Helper::Expand;
-        host.calls.push(Called { helper, exit, words: [None; 3], expand, height: None });
+        host.calls.push(Called {
+            helper,
+            record,
+            exit: NO_EXIT,
+            words: [None; 3],
+            expand,
+            height: None,
+        });
         if host.refuse {
             return LEAVE;
         }
