@@ -26,6 +26,7 @@ mod exits;
 mod memory;
 mod object;
 mod ops;
+mod plan;
 mod word;
 
 use crate::{CompileError, LibraryError, isa};
@@ -44,6 +45,7 @@ use exits::Tails;
 use kiln_abi::{CodeObject, EntryTable, ExitId, Records, Word};
 use kiln_ir::{Bounds, ssa};
 use object::Symbol;
+use plan::Plan;
 use word::Limbs;
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -227,6 +229,8 @@ struct Lower<'a, 'b> {
     out: ir::Block,
     /// By value, its limbs, where it is computed already.
     words: Vec<Option<Limbs>>,
+    /// What is written where.
+    plan: Plan,
     /// What ways out share.
     tails: Tails,
     /// By value, the limbs that are wanted.
@@ -244,6 +248,7 @@ impl<'a, 'b> Lower<'a, 'b> {
         records: &'a Records,
     ) -> Self {
         let flags = Flags::new(b.func);
+        let plan = Plan::new(function);
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
@@ -268,7 +273,8 @@ impl<'a, 'b> Lower<'a, 'b> {
             scratch,
             out,
             words: vec![None; function.values.len()],
-            tails: Tails::new(function),
+            tails: Tails::new(function, &plan),
+            plan,
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
             signatures: Default::default(),

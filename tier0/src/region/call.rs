@@ -170,7 +170,7 @@ impl Lower<'_, '_> {
         if helper.shape() != HelperShape::Instruction {
             return Err(super::WRONG_SHAPE);
         }
-        self.perform_stores(exit)?;
+        self.perform_late(exit)?;
         let record = self.exit_record(exit)?;
         let left = self.call(helper, &[self.cx, record, self.sp]);
         let number = self.exit_number(exit)?;

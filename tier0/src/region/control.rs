@@ -92,6 +92,7 @@ impl Lower<'_, '_> {
             return Ok(());
         }
         let exit = block.gas_exit.ok_or(super::NO_EXIT)?;
+        self.perform_early(exit)?;
         let less = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, self.gas, i64::from(block.gas));
         self.leave_if(less, exit)?;
         self.gas = self.b.ins().iadd_imm_s(self.gas, -i64::from(block.gas));

@@ -7,7 +7,7 @@
 //! stores are computed where it is used, so that they are in front of each block all users of which store
 //! them. **Never** applies fixups: that is the host's part.
 
-use super::{Lower, control::displacement};
+use super::{Lower, control::displacement, plan::Plan};
 use crate::CompileError;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types::*};
 use kiln_abi::ExitId;
@@ -35,15 +35,10 @@ struct Tail {
 type Common = Vec<Store>;
 
 impl Tails {
-    pub(super) fn new(function: &Function) -> Self {
+    pub(super) fn new(function: &Function, plan: &Plan) -> Self {
         let sites = sites(function);
         let mut levels: Vec<Vec<Common>> = Vec::new();
-        let leaves = sites.iter().map(|&exit| {
-            let mut stores = function.stores(exit).to_vec();
-            stores.sort_unstable_by_key(|store| store.slot);
-            stores
-        });
-        levels.push(leaves.collect());
+        levels.push(sites.iter().map(|&exit| plan.late[exit.0 as usize].clone()).collect());
         while let Some(level) = levels.last()
             && level.len() > 1
         {
@@ -136,7 +131,7 @@ impl Lower<'_, '_> {
                 Some(tail)
             }
             None => {
-                self.perform_stores(exit)?;
+                self.perform_late(exit)?;
                 None
             }
         };
@@ -146,10 +141,23 @@ impl Lower<'_, '_> {
         Ok(())
     }
 
-    /// Writes all that an exit wants written to the stack.
-    pub(super) fn perform_stores(&mut self, exit: ExitId) -> Result<(), CompileError> {
-        self.exit_number(exit)?;
-        self.store_all(self.function.stores(exit))
+    /// Writes what is written in front of an instruction that may leave.
+    pub(super) fn perform_early(&mut self, exit: ExitId) -> Result<(), CompileError> {
+        match self.plan.early.get_mut(exit.0 as usize) {
+            Some(stores) => {
+                let stores = std::mem::take(stores);
+                self.store_all(&stores)
+            }
+            None => Err(CompileError::Malformed("no such exit")),
+        }
+    }
+
+    /// Writes all that is left to be written.
+    pub(super) fn perform_late(&mut self, exit: ExitId) -> Result<(), CompileError> {
+        match self.plan.late.get(exit.0 as usize).cloned() {
+            Some(stores) => self.store_all(&stores),
+            None => Err(CompileError::Malformed("no such exit")),
+        }
     }
 
     fn store_all(&mut self, stores: &[Store]) -> Result<(), CompileError> {

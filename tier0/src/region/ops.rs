@@ -42,6 +42,7 @@ impl Lower<'_, '_> {
     }
 
     pub(super) fn inst(&mut self, inst: &ssa::Inst) -> Result<(), CompileError> {
+        inst.exit.map_or(Ok(()), |exit| self.perform_early(exit))?;
         let wanted = inst.dst.map_or(Ok(0), |dst| self.wanted(dst))?;
         let word = match inst.op {
             ssa::Op::Slot(slot) => {

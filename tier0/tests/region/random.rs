@@ -278,6 +278,8 @@ fn compare(seed: u64, programs: usize) -> usize {
                 let exit = ssa::eval::run(&function, &mut expected);
                 let left = native.run(&compiled, function.pc.0 as usize);
                 assert_eq!(left, exit, "program {index} of {seed}\n{function}");
+                expected.canonical(exit);
+                native.canonical(exit);
                 assert!(
                     native.state() == expected.state(),
                     "program {index} of {seed}, {exit}\n{function}\n{:x?}\n{:x?}",

@@ -6,8 +6,8 @@
 
 use crate::support::{Program, number, word};
 use kiln_abi::{
-    CONTINUE, Context, ContinueOrLeave, ExitId, ExitRecord, ExitTable, Helper, HelperTable, LEAVE,
-    Outcome, STACK_LIMIT, Slot, Source, Word,
+    CONTINUE, Context, ContinueOrLeave, Exit, ExitId, ExitKind, ExitRecord, ExitTable, Helper,
+    HelperTable, LEAVE, Outcome, STACK_LIMIT, Slot, Source, Word,
 };
 use kiln_ir::{
     eval::{Environment, Machine},
@@ -136,19 +136,8 @@ impl World {
     /// Makes the stack canonical as the host does, and runs something like an instruction.
     fn instructs(&mut self, helper: Helper, exit: ExitId) -> bool {
         let record = *self.exits.exit(exit);
-        let at = |height: usize, slot: Slot| (height as isize + slot.0 as isize) as usize;
-        let fixups = self.exits.fixups(&record).to_vec();
-        let words: Vec<_> = fixups
-            .iter()
-            .map(|fixup| match fixup.source {
-                Source::Slot(slot) => self.stack[at(self.height, slot)],
-                Source::Const(index) => self.exits.pool[index as usize],
-            })
-            .collect();
-        for (fixup, word) in fixups.iter().zip(words) {
-            self.stack[at(self.height, fixup.slot)] = word;
-        }
-        let height = at(self.height, Slot(record.height));
+        self.fix(&record);
+        let height = (self.height as isize + record.height as isize) as usize;
         let stack = self.stack[..height].to_vec();
         self.log(helper, exit, [None; 3], &stack);
         let (inputs, outputs) = effect(self.code[record.pc.0 as usize]);
@@ -204,6 +193,39 @@ impl World {
         assert_eq!(left.moved, 0);
         (self.gas, self.poll) = (cx.gas, cx.poll);
         left.exit
+    }
+
+    /// Makes the stack canonical for the exit it was left through, as far as the host will read it. What lies
+    /// elsewhere is nobody's business.
+    pub(crate) fn canonical(&mut self, exit: ExitId) {
+        let record = *self.exits.exit(exit);
+        self.fix(&record);
+        let height = (self.height as isize + record.height as isize) as usize;
+        let read = match record.kind {
+            ExitKind::Interpret | ExitKind::Resume => height,
+            ExitKind::Stop => 0,
+            ExitKind::Return | ExitKind::Revert => 2,
+        };
+        for slot in self.height..height - read {
+            self.stack[slot] = Word::ZERO;
+        }
+        self.stack.truncate(height);
+    }
+
+    /// Performs the fixups of an exit.
+    fn fix(&mut self, record: &Exit) {
+        let at = |height: usize, slot: Slot| (height as isize + slot.0 as isize) as usize;
+        let fixups = self.exits.fixups(record).to_vec();
+        let words: Vec<_> = fixups
+            .iter()
+            .map(|fixup| match fixup.source {
+                Source::Slot(slot) => self.stack[at(self.height, slot)],
+                Source::Const(index) => self.exits.pool[index as usize],
+            })
+            .collect();
+        for (fixup, word) in fixups.iter().zip(words) {
+            self.stack[at(self.height, fixup.slot)] = word;
+        }
     }
 
     /// What both engines are compared by.
