@@ -3,6 +3,10 @@
 //! The host's effects depend on the gas they observe, and some are refused by compiled code, so that
 //! exits, fixups, `gas_back` and `rest` are all on the path.
 
+mod program;
+
+pub(crate) use program::program;
+
 use kiln_abi::{ExitId, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
 use kiln_ir::eval::{Environment, Machine};
 use kiln_ir::fold::{from_u256, to_u256};
@@ -330,6 +334,19 @@ impl Compiled<'_> {
     }
 }
 
+impl Compiled<'_> {
+    /// What a guarded helper comes to, unless it refuses.
+    pub(crate) fn act(&mut self, exit: ExitId, args: [Option<Word>; 3]) -> Option<Word> {
+        let exit = self.exits.exit(exit);
+        let args = args.map(Option::unwrap_or_default);
+        if args[0].0[0] % 8 == 7 {
+            return None;
+        }
+        let gas = self.frame.gas + u64::from(exit.rest);
+        Some(self.frame.effect(self.frame.code[exit.pc.0 as usize], args, gas))
+    }
+}
+
 impl Machine for Compiled<'_> {
     fn word(&self, slot: Slot) -> Word {
         self.words[self.at(slot)]
@@ -382,17 +399,11 @@ impl Machine for Compiled<'_> {
         dst: Option<Slot>,
         args: [Option<Word>; 3],
     ) -> bool {
-        let exit = self.exits.exit(exit);
-        let args = args.map(Option::unwrap_or_default);
-        if args[0].0[0] % 8 == 7 {
-            return false;
-        }
-        let gas = self.frame.gas + u64::from(exit.rest);
-        let result = self.frame.effect(self.frame.code[exit.pc.0 as usize], args, gas);
-        if let Some(dst) = dst {
+        let result = self.act(exit, args);
+        if let (Some(dst), Some(result)) = (dst, result) {
             self.set_word(dst, result);
         }
-        true
+        result.is_some()
     }
     fn instruction(&mut self, _: Helper, exit: ExitId) -> bool {
         let rest = self.exits.exit(exit).rest;
