@@ -163,7 +163,7 @@ pub enum Terminator {
         cond: Cond,
         /// Left operand.
         a: Value,
-        /// Right operand; where one of the two is a constant, it is this one.
+        /// Right operand; where just one of the two is a constant, it is this one.
         b: Value,
         /// Where to if it holds.
         taken: Target,

@@ -446,8 +446,8 @@ impl<'a> Checker<'a> {
             Terminator::Branch { a, b, taken, next, .. } => {
                 self.read(*a)?;
                 self.read(*b)?;
-                let constant = self.function.constant(*a).is_none();
-                rule(constant, "the constant of a branch is on the right")?;
+                let constant = |value: Value| self.function.constant(value).is_some();
+                rule(!constant(*a) || constant(*b), "the constant of a branch is on the right")?;
                 self.target(taken, Use::Branch)?;
                 self.target(next, Use::Branch)
             }
