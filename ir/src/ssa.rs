@@ -13,22 +13,29 @@
 mod analysis;
 mod bounds;
 mod build;
+mod choose;
+mod cleanup;
 mod compile;
 mod display;
 mod dominators;
 pub mod eval;
+mod facts;
 mod finish;
 mod function;
 mod graph;
 mod jumps;
+mod optimise;
+mod params;
 mod place;
 mod reach;
 mod region;
 mod simplify;
+mod sink;
 mod summary;
 mod verify;
 
 pub use analysis::Analysis;
+pub use choose::{Choice, choose};
 pub use compile::build;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,

@@ -1,6 +1,10 @@
 //! The pipeline from a region to a finished function.
 
-use super::{analysis::Analysis, finish::finish, function::Function, place::place, region::Region};
+use super::{
+    analysis::Analysis, cleanup::fold_branches, dominators::Dominators, facts::bound_values,
+    finish::finish, function::Function, graph::Draft, optimise::optimise, params::prune,
+    place::place, reach, region::Region,
+};
 use crate::config::{Bounds, BuildError};
 
 /// Writes on all ways out of a function, together. Real code has some hundreds.
@@ -17,6 +21,8 @@ pub fn build<'b>(
 ) -> Result<Function, BuildError> {
     let bounds = bounds.into();
     let mut draft = super::build::draft(analysis, region, bounds)?;
+    optimise_all(&mut draft);
+    bounds.check()?;
     let placed = place(&mut draft, region.need, region.grow);
     let is = placed.stores.len() + placed.exits.fixups.len();
     if is > WRITES_MAX {
@@ -38,4 +44,27 @@ pub fn build<'b>(
         instructions: region.instructions(),
     };
     Ok(finish(draft, placed, function))
+}
+
+/// Twice, since the second walk knows bounds through loops.
+fn optimise_all(draft: &mut Draft) {
+    prune(draft);
+    for bounds_known in [false, true] {
+        let decided = optimise(draft, bounds_known);
+        fold_branches(draft, &decided);
+        prune(draft);
+        bound_values(draft);
+    }
+    uncheck(draft);
+}
+
+/// Accesses to memory that earlier ones cover are not checked again.
+fn uncheck(draft: &mut Draft) {
+    let dominators = Dominators::new(&draft.blocks);
+    let covered = reach::covered(&draft.blocks, &dominators, |value| draft.graph.word(value));
+    for (block, covered) in draft.blocks.iter_mut().zip(covered) {
+        for index in covered {
+            (block.insts[index].checked, block.insts[index].exit) = (false, None);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     function::{BlockId, Def, Function, Inst, Op, Target, Value, ValueData},
     graph::{Draft, Graph},
     place::Placed,
+    sink::sink,
 };
 use crate::module;
 
@@ -98,6 +99,12 @@ pub(super) fn finish(mut draft: Draft, mut placed: Placed, mut function: Functio
     for block in &mut draft.blocks {
         block.insts.retain(|inst| acts(inst) || inst.dst.is_some_and(is_live));
     }
+    for inst in draft.blocks.iter_mut().flat_map(|block| &mut block.insts) {
+        if inst.op == Op::Narrow {
+            (inst.args, inst.imm) = (read_by(inst), 0);
+        }
+    }
+    sink(&mut draft, &placed);
     let mut numbering =
         Numbering { graph: &draft.graph, new: vec![None; live.len()], values: Vec::new() };
     for (block, id) in draft.blocks.iter_mut().zip(0..) {
@@ -112,7 +119,6 @@ pub(super) fn finish(mut draft: Draft, mut placed: Placed, mut function: Functio
     }
     for block in &mut draft.blocks {
         for inst in &mut block.insts {
-            inst.args = read_by(inst);
             inst.args.iter_mut().flatten().for_each(|arg| numbering.read(arg));
         }
         block.terminator.values_mut(|value| numbering.read(value));

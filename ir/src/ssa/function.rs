@@ -21,7 +21,8 @@
 //! # Gas
 //! A block charges [`Block::gas`] before its first instruction: if less gas is left, it is left
 //! through [`Block::gas_exit`] and nothing is charged. Blocks that charge 0 have no such exit.
-//! What an exit gives back ([`Exit::gas_back`]) is the host's to add, as for block IR.
+//! What an exit gives back ([`Exit::gas_back`]) is the host's to add, as for block IR: at most what its
+//! block charged, or, in a block that charges nothing and continues one other, what that one charged.
 //!
 //! # Leaving
 //! Each [`ExitId`] has an [`Exit`] record with fixups, as in block IR, and a list of [`Store`]s. To
@@ -162,7 +163,7 @@ pub enum Terminator {
         cond: Cond,
         /// Left operand.
         a: Value,
-        /// Right operand; where one of the two is a constant, it is this one.
+        /// Right operand; where just one of the two is a constant, it is this one.
         b: Value,
         /// Where to if it holds.
         taken: Target,

@@ -40,6 +40,15 @@ pub(super) struct Placed {
     pub(super) stores_end: Vec<u32>,
 }
 
+impl Placed {
+    /// The stores of an exit.
+    pub(super) fn stores(&self, exit: ExitId) -> &[Store] {
+        let index = exit.0 as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.stores_end[before]);
+        &self.stores[start as usize..self.stores_end[index] as usize]
+    }
+}
+
 /// Places the words of all exits that are used, and numbers those anew, in the order of their use.
 pub(super) fn place(draft: &mut Draft, need: i16, grow: i16) -> Placed {
     let placer = Placer::new(draft, need, grow);

@@ -26,6 +26,8 @@ pub const INSTRUCTIONS_MAX: u32 = 600;
 pub const SPAN_MAX: i16 = 128;
 /// Copies of one block.
 const COPIES_MAX: usize = 8;
+/// Bytecode instructions of a loop's head that is copied to where the loop goes back to it.
+const ROTATED_MAX: u32 = 24;
 /// An edge is followed if it runs at least once in so many executions of the head.
 const COLD_RATIO: u64 = 32;
 
@@ -43,6 +45,8 @@ pub struct Node {
     /// The node that follows it in the code.
     pub(super) next: Option<usize>,
     weight: u64,
+    /// The node from which it was found; the head's is itself.
+    parent: usize,
 }
 
 /// Blocks that are compiled together, entered at the first.
@@ -80,7 +84,8 @@ impl Region {
             cold_below: weight.div_ceil(COLD_RATIO),
             order: 0,
         };
-        growth.node(block, 0, Vec::new(), weight)?;
+        let key = Key { block, height: 0, context: Vec::new(), continues: None };
+        growth.node(key, weight, 0)?;
         growth.run();
         Some(growth.region)
     }
@@ -129,11 +134,21 @@ struct Edge {
     to: Pc,
 }
 
+/// What tells nodes apart.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    block: usize,
+    height: i16,
+    context: Vec<(i16, Pc)>,
+    /// The node that a copied head of a loop continues.
+    continues: Option<usize>,
+}
+
 struct Growth<'a> {
     analysis: &'a Analysis<'a>,
     count: &'a dyn Fn(Pc) -> u64,
     region: Region,
-    keys: HashMap<(usize, i16, Vec<(i16, Pc)>), usize>,
+    keys: HashMap<Key, usize>,
     copies: HashMap<usize, usize>,
     edges: BinaryHeap<Edge>,
     cold_below: u64,
@@ -145,11 +160,11 @@ impl Growth<'_> {
         while let Some(Edge { weight, from, is_next, to, .. }) = self.edges.pop() {
             let Some(block) = self.analysis.block_at(to) else { continue };
             let (height, context) = self.exit_state(from);
-            let key = (block, height, context);
+            let key = Key { block, height, context, continues: None };
             let node = match self.keys.get(&key) {
-                Some(&node) => Some(node),
+                Some(&node) => Some(self.rotated(from, node, key, weight).unwrap_or(node)),
                 None if weight < self.cold_below => None,
-                None => self.node(block, height, key.2, weight),
+                None => self.node(key, weight, from),
             };
             let Some(node) = node else { continue };
             let from = &mut self.region.nodes[from];
@@ -159,6 +174,33 @@ impl Growth<'_> {
                 from.taken.push((to, node));
             }
         }
+    }
+
+    /// A copy of the small head of a loop for a node that always goes back to it, so that a round of the
+    /// loop is one block less, charged at once: the test at the head becomes one at the end.
+    fn rotated(&mut self, from: usize, head: usize, mut key: Key, weight: u64) -> Option<usize> {
+        let analysis = self.analysis;
+        let flow = |node: usize| analysis.summaries.get(self.region.nodes[node].block).flow;
+        let always = match flow(from) {
+            Flow::Next => true,
+            Flow::Jump(word) => {
+                matches!(self.resolve(&self.region.nodes[from], word), Abs::Dest(_))
+            }
+            _ => false,
+        };
+        let is_small = analysis.block(key.block).instructions <= ROTATED_MAX;
+        if !always || !is_small || !matches!(flow(head), Flow::Branch(_)) {
+            return None;
+        }
+        let parents = |node: &usize| Some(self.region.nodes[*node].parent).filter(|to| to != node);
+        if !core::iter::successors(Some(from), parents).any(|ancestor| ancestor == head) {
+            return None;
+        }
+        key.continues = Some(from);
+        let truncated = self.region.truncated;
+        let node = self.node(key, weight, from);
+        self.region.truncated = truncated;
+        node
     }
 
     /// Height and context behind a node.
@@ -188,13 +230,8 @@ impl Growth<'_> {
     }
 
     /// Adds a node, unless it is of no use or over the limits.
-    fn node(
-        &mut self,
-        block: usize,
-        height: i16,
-        context: Vec<(i16, Pc)>,
-        weight: u64,
-    ) -> Option<usize> {
+    fn node(&mut self, key: Key, weight: u64, parent: usize) -> Option<usize> {
+        let Key { block, height, .. } = key;
         let analysis = self.analysis;
         let (code, summary) = (analysis.block(block), analysis.summaries.get(block));
         let interpreted =
@@ -219,9 +256,10 @@ impl Growth<'_> {
         (self.region.need, self.region.grow) = (need, grow);
         self.region.instructions = instructions;
         let id = self.region.nodes.len();
-        self.keys.insert((block, height, context.clone()), id);
-        let node = Node { block, height, context, taken: Vec::new(), next: None, weight };
-        self.region.nodes.push(node);
+        let context = key.context.clone();
+        self.keys.insert(key, id);
+        let (taken, next) = (Vec::new(), None);
+        self.region.nodes.push(Node { block, height, context, taken, next, weight, parent });
         self.edges_of(id);
         Some(id)
     }

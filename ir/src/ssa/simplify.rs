@@ -5,7 +5,7 @@
 //! themselves. **Never** looks at a path: what it answers holds wherever the operands do.
 
 use super::{
-    bounds::{self, is_positive, ones},
+    bounds::{is_positive, ones},
     function::{Inst, Op, Value, bit_len},
     graph::Graph,
 };
@@ -327,10 +327,4 @@ fn by_constant(
 
 fn is_power_of_two(word: &Word) -> bool {
     to_u256(*word).is_power_of_two()
-}
-
-/// The bound of a value that is at most, or less than, another one.
-pub(super) fn below(bound: Word, other: Word, strictly: bool) -> Word {
-    let other = to_u256(other).saturating_sub(revm_primitives::U256::from(u8::from(strictly)));
-    bounds::min(bound, fold::from_u256(other))
 }

@@ -241,6 +241,8 @@ struct Checker<'a> {
     /// By value: the index of the instruction that defines it in its block, one more; 0 for parameters.
     places: Vec<u32>,
     used: Vec<bool>,
+    /// By block: the gas charged by it; where it charges none and continues one other, by that.
+    charged: Vec<u32>,
     /// By block: all slots below hold a word where it begins; see [`Op::Run`].
     written: Vec<i16>,
     covered: Vec<Vec<usize>>,
@@ -267,6 +269,7 @@ impl<'a> Checker<'a> {
             dominators,
             places,
             used: vec![false; function.exits.exits.len()],
+            charged: charged(function),
             written: written(function),
             covered,
             id: BlockId(0),
@@ -333,7 +336,7 @@ impl<'a> Checker<'a> {
     fn exit(&mut self, id: ExitId) -> Rule {
         self.take(id)?;
         let (function, exit) = (self.function, self.function.exits.exit(id));
-        let gas = function.block(self.id).gas;
+        let gas = self.charged[self.id.0 as usize];
         rule(exit.gas_back <= gas, "no more gas is given back than was charged")?;
         let stores = function.stores(id);
         stores.iter().try_for_each(|store| self.read(store.value))?;
@@ -443,8 +446,8 @@ impl<'a> Checker<'a> {
             Terminator::Branch { a, b, taken, next, .. } => {
                 self.read(*a)?;
                 self.read(*b)?;
-                let constant = self.function.constant(*a).is_none();
-                rule(constant, "the constant of a branch is on the right")?;
+                let constant = |value: Value| self.function.constant(value).is_some();
+                rule(!constant(*a) || constant(*b), "the constant of a branch is on the right")?;
                 self.target(taken, Use::Branch)?;
                 self.target(next, Use::Branch)
             }
@@ -486,6 +489,20 @@ impl Function {
 /// pushed one and popped none.
 fn behind_run(exit: &Exit) -> i16 {
     exit.height.saturating_add(1)
+}
+
+/// By block: the gas that its exits can give back.
+fn charged(function: &Function) -> Vec<u32> {
+    let mut charged = Vec::with_capacity(function.blocks.len());
+    let preds = predecessors(&function.blocks);
+    for (index, block) in function.blocks.iter().enumerate() {
+        let before = match preds[index][..] {
+            [pred] if block.gas == 0 && pred < index => charged[pred],
+            _ => block.gas,
+        };
+        charged.push(before);
+    }
+    charged
 }
 
 /// By block: all slots below hold a word where it begins, on every path.
