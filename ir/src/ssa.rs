@@ -43,3 +43,6 @@ pub use function::{
 pub use jumps::Jumps;
 pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};
 pub use verify::{Place, VerifyError, verify};
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@
 use super::function::{Inst, Op, Value, bit_len};
 use crate::{
     fold::{from_u256, to_u256},
-    module,
+    module::{self, Cond},
 };
 use kiln_abi::{Helper, Word};
 use revm_primitives::U256;
@@ -48,6 +48,29 @@ pub(super) fn bound(inst: &Inst, of: impl Fn(Value) -> Word) -> Word {
         },
         Op::Word(op) => word(op, inst.imm, arg(0), arg(1), arg(2)),
     }
+}
+
+/// An upper bound of `value` where a comparison holds. `root` gives what a value was narrowed from.
+pub(super) fn where_holds(
+    value: Value,
+    (cond, a, b): (Cond, Value, Value),
+    root: impl Fn(Value) -> Value,
+    of: impl Fn(Value) -> Word,
+) -> Word {
+    let (cond, other) = if root(value) == root(a) {
+        (cond, b)
+    } else if root(value) == root(b) {
+        (cond.swap(), a)
+    } else {
+        return of(value);
+    };
+    let other = to_u256(of(other));
+    let most = match cond {
+        Cond::Eq | Cond::Ule => other,
+        Cond::Ult => other.saturating_sub(U256::ONE),
+        _ => return of(value),
+    };
+    min(of(value), from_u256(most))
 }
 
 fn word(op: module::Op, imm: u32, a: Word, b: Word, c: Word) -> Word {
@@ -99,7 +122,7 @@ fn pure(helper: Helper, a: Word, b: Word, c: Word) -> Word {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fold, module::Cond};
+    use crate::fold;
     use kiln_abi::Pc;
 
     /// Every result of operands within their bounds is within its bound.

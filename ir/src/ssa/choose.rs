@@ -162,7 +162,7 @@ fn edges(analysis: &Analysis<'_>, block: usize) -> Edges {
         Flow::Jump(Abs::Dest(to)) => {
             // The return address lies above all others.
             let words = analysis.summaries.words(block);
-            let back = words.iter().rev().find_map(|word| match word {
+            let back = words.iter().rev().find_map(|(_, word)| match word {
                 Abs::Dest(pc) => at(*pc),
                 _ => None,
             });

@@ -7,6 +7,7 @@ use super::{
     bounds,
     function::{Block, BlockId, Def, Inst, Op, Target, Terminator, Value, ValueData},
 };
+use crate::module::Cond;
 use kiln_abi::{ExitKind, Pc, Word};
 use std::collections::HashMap;
 
@@ -81,6 +82,14 @@ impl Graph {
         self.insts[value.0 as usize].as_ref()
     }
 
+    /// The value that was narrowed to this one.
+    pub(super) fn root(&self, mut value: Value) -> Value {
+        while let Some(Inst { op: Op::Narrow, args: [Some(wider), ..], .. }) = self.inst(value) {
+            value = *wider;
+        }
+        value
+    }
+
     pub(super) fn word(&self, value: Value) -> Option<Word> {
         match self.values[value.0 as usize].def {
             Def::Const(word) => Some(word),
@@ -115,6 +124,16 @@ impl Inst {
 }
 
 impl Terminator {
+    /// Where it may go, and the comparison that holds then.
+    pub(super) fn edges(&self) -> impl Iterator<Item = (&Target, Option<(Cond, Value, Value)>)> {
+        let holds = match *self {
+            Self::Jump(_) => None,
+            Self::Branch { cond, a, b, .. } => Some((cond, a, b)),
+        };
+        let otherwise = holds.map(|(cond, a, b)| (cond.negate(), a, b));
+        self.targets().zip([holds, otherwise])
+    }
+
     /// Calls `f` for each target.
     pub(super) fn targets_mut(&mut self, mut f: impl FnMut(&mut Target)) {
         match self {

@@ -20,9 +20,11 @@ use crate::{
 use kiln_abi::Pc;
 
 /// Destinations of a word that are told apart; a word with more may be anything.
-const SET_MAX: usize = 6;
+const SET_MAX: usize = 4;
 /// Words from the top down that are followed.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 32;
+/// Words that are followed in all blocks together, for each block; behind that, stacks are unknown.
+const WORDS_RATIO: usize = 16;
 /// Visits of a block after which its stack is unknown.
 const VISITS_MAX: u8 = 16;
 
@@ -101,13 +103,14 @@ impl Jumps {
             entries: vec![Entry::default(); summaries.len()],
             queue: Vec::new(),
             visits: 0,
+            words_left: WORDS_RATIO * (summaries.len() + DEPTH_MAX),
         };
         resolver.run(bounds)?;
         Ok(resolver.finish())
     }
 
     /// The possible destinations of the block's JUMP or JUMPI, by its index in [`Blocks::blocks`]: in
-    /// ascending order, at most six. None if it is not resolved, never reached, or does not jump.
+    /// ascending order, at most four. None if it is not resolved, never reached, or does not jump.
     pub fn targets(&self, block: usize) -> Option<&[Pc]> {
         let (start, end) = (*self.targets.get(block)?)?;
         Some(&self.pcs[start as usize..end as usize])
@@ -125,6 +128,7 @@ struct Resolver<'a> {
     entries: Vec<Entry>,
     queue: Vec<usize>,
     visits: usize,
+    words_left: usize,
 }
 
 impl Resolver<'_> {
@@ -160,10 +164,15 @@ impl Resolver<'_> {
             Abs::Mask | Abs::Any => Set::Any,
         };
         exit.clear();
-        let words = self.summaries.words(block);
-        exit.extend(words.iter().rev().take(DEPTH_MAX).map(|&word| resolve(word)));
-        let rest = DEPTH_MAX - exit.len();
-        exit.extend(entry.iter().skip(summary.need as usize).take(rest));
+        let mut words = self.summaries.words(block).iter().rev().peekable();
+        for position in (0..DEPTH_MAX as i16).map(|depth| summary.height - 1 - depth) {
+            let word = match words.next_if(|(at, _)| *at == position) {
+                Some(&(_, word)) => word,
+                None if -position > entry.len() as i16 && words.peek().is_none() => break,
+                None => Abs::In(position),
+            };
+            exit.push(resolve(word));
+        }
         while exit.last() == Some(&Set::Any) {
             exit.pop();
         }
@@ -208,7 +217,10 @@ impl Resolver<'_> {
         let mut changed = !entry.reached;
         if !entry.reached {
             entry.reached = true;
-            entry.words.extend_from_slice(stack);
+            if let Some(left) = self.words_left.checked_sub(stack.len()) {
+                self.words_left = left;
+                entry.words.extend_from_slice(stack);
+            }
         } else {
             if entry.words.len() > stack.len() {
                 entry.words.truncate(stack.len());

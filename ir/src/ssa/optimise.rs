@@ -122,13 +122,8 @@ impl Walk<'_> {
     }
 
     /// The value that was narrowed to this one.
-    fn root(&self, mut value: Value) -> Value {
-        while let Some(Inst { op: Op::Narrow, args: [Some(wider), ..], .. }) =
-            self.draft.graph.inst(value)
-        {
-            value = *wider;
-        }
-        value
+    fn root(&self, value: Value) -> Value {
+        self.draft.graph.root(value)
     }
 
     fn set_same(&mut self, value: Value, same: Value) {

@@ -207,16 +207,20 @@ impl Growth<'_> {
     fn exit_state(&self, node: usize) -> (i16, Vec<(i16, Pc)>) {
         let node = &self.region.nodes[node];
         let summary = self.analysis.summaries.get(node.block);
-        let lowest = node.height - summary.need;
-        let kept = node.context.iter().copied().take_while(|&(position, _)| position < lowest);
-        let mut context: Vec<_> = kept.collect();
+        let height = node.height + summary.height;
         let words = self.analysis.summaries.words(node.block);
-        for (&word, position) in words.iter().zip(lowest..) {
+        let stays = |&(position, _): &(i16, Pc)| {
+            let own = position - node.height;
+            position < height && words.binary_search_by_key(&own, |&(at, _)| at).is_err()
+        };
+        let mut context: Vec<_> = node.context.iter().copied().filter(stays).collect();
+        for &(position, word) in words {
             if let Abs::Dest(pc) = self.resolve(node, word) {
-                context.push((position, pc));
+                context.push((position + node.height, pc));
             }
         }
-        (node.height + summary.height, context)
+        context.sort_unstable();
+        (height, context)
     }
 
     /// A word of the block's summary, where the context knows it.

@@ -57,8 +57,8 @@ pub(super) struct Summary {
     pub(super) height: i16,
     /// How it ends.
     pub(super) flow: Flow,
-    /// First of its words in [`Summaries::words`], which lie from position `-need` up to the top.
-    start: u32,
+    /// One past its last entry in [`Summaries::words`].
+    words_end: u32,
     /// One past its last entry in [`Summaries::written`].
     written_end: u32,
 }
@@ -67,7 +67,7 @@ pub(super) struct Summary {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Summaries {
     summaries: Vec<Summary>,
-    words: Vec<Abs>,
+    words: Vec<(i16, Abs)>,
     written: Vec<i16>,
 }
 
@@ -83,7 +83,6 @@ impl Summaries {
             bounds.check()?;
             stack.reset();
             let flow = stack.block(code, block, blocks);
-            let start = all.words.len() as u32;
             let (mut need, height) = (stack.below.len() as i16, stack.height);
             let flow = flow.unwrap_or_else(|| {
                 // No stack satisfies it: whoever comes here leaves.
@@ -91,13 +90,14 @@ impl Summaries {
                 Flow::Leaves
             });
             if need != i16::MAX {
-                all.words.extend((-need..height).map(|position| stack.at(position)));
+                let words = (-need..height).map(|position| (position, stack.at(position)));
+                all.words.extend(words.filter(|&(position, word)| word != Abs::In(position)));
                 let written = stack.written.iter().zip(1..).filter(|(written, _)| **written);
                 all.written.extend(written.map(|(_, below): (_, i16)| -below));
             }
-            let written_end = all.written.len() as u32;
+            let (words_end, written_end) = (all.words.len() as u32, all.written.len() as u32);
             let grow = stack.grow;
-            all.summaries.push(Summary { need, grow, height, flow, start, written_end });
+            all.summaries.push(Summary { need, grow, height, flow, words_end, written_end });
         }
         Ok(all)
     }
@@ -110,13 +110,10 @@ impl Summaries {
         &self.summaries[block]
     }
 
-    /// The words that a block leaves at positions from `-need` up, bottom first; none for a block that
-    /// can never run.
-    pub(super) fn words(&self, block: usize) -> &[Abs] {
-        let summary = &self.summaries[block];
-        let len = i32::from(summary.need) + i32::from(summary.height);
-        let len = if summary.need == i16::MAX { 0 } else { len.max(0) as usize };
-        &self.words[summary.start as usize..][..len]
+    /// By ascending position, the words that a block leaves, but for those that are where they were.
+    pub(super) fn words(&self, block: usize) -> &[(i16, Abs)] {
+        let start = block.checked_sub(1).map_or(0, |before| self.summaries[before].words_end);
+        &self.words[start as usize..self.summaries[block].words_end as usize]
     }
 
     /// The positions that a block writes, be it for a while, with another word than lies there when it

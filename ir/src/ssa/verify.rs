@@ -16,7 +16,12 @@ use super::{
     function::{Block, BlockId, Def, Function, Inst, Op, Target, Terminator, Value},
     reach,
 };
-use crate::{display::has_imm, fold::to_u256, module, verify::shape};
+use crate::{
+    display::has_imm,
+    fold::to_u256,
+    module::{self, Cond},
+    verify::shape,
+};
 use core::fmt;
 use kiln_abi::{Exit, ExitId, ExitKind, HelperShape, Pc, STACK_LIMIT, Source};
 use thiserror::Error;
@@ -240,6 +245,8 @@ struct Checker<'a> {
     dominators: Dominators,
     /// By value: the index of the instruction that defines it in its block, one more; 0 for parameters.
     places: Vec<u32>,
+    /// By value: the one it was narrowed from, once that is checked.
+    narrowed: Vec<Option<Value>>,
     used: Vec<bool>,
     /// By block: the gas charged by it; where it charges none and continues one other, by that.
     charged: Vec<u32>,
@@ -268,6 +275,7 @@ impl<'a> Checker<'a> {
             function,
             dominators,
             places,
+            narrowed: vec![None; function.values.len()],
             used: vec![false; function.exits.exits.len()],
             charged: charged(function),
             written: written(function),
@@ -406,7 +414,10 @@ impl<'a> Checker<'a> {
         let bound = bounds::bound(inst, |value| self.function.max(value));
         let (max, bound) = (to_u256(max), to_u256(bound));
         match inst.op {
-            Op::Narrow => rule(max <= bound, "narrowing does not widen"),
+            Op::Narrow => {
+                self.narrowed[dst.0 as usize] = inst.args[0];
+                rule(max <= bound, "narrowing does not widen")
+            }
             _ => rule(bound <= max, "the bound of a result follows from those of the operands"),
         }
     }
@@ -442,27 +453,38 @@ impl<'a> Checker<'a> {
 
     fn terminator(&mut self, terminator: &Terminator) -> Rule {
         match terminator {
-            Terminator::Jump(target) => self.target(target, Use::End),
-            Terminator::Branch { a, b, taken, next, .. } => {
+            Terminator::Jump(target) => self.target(target, None, Use::End),
+            Terminator::Branch { cond, a, b, taken, next } => {
                 self.read(*a)?;
                 self.read(*b)?;
                 let constant = |value: Value| self.function.constant(value).is_some();
                 rule(!constant(*a) || constant(*b), "the constant of a branch is on the right")?;
-                self.target(taken, Use::Branch)?;
-                self.target(next, Use::Branch)
+                self.target(taken, Some((*cond, *a, *b)), Use::Branch)?;
+                self.target(next, Some((cond.negate(), *a, *b)), Use::Branch)
             }
         }
     }
 
-    fn target(&mut self, target: &Target, used: Use) -> Rule {
+    /// The value that was narrowed to this one.
+    fn root(&self, mut value: Value) -> Value {
+        // Those narrowed lie before, so this ends.
+        while let Some(wider) = self.narrowed[value.0 as usize] {
+            value = wider;
+        }
+        value
+    }
+
+    fn target(&mut self, target: &Target, holds: Option<(Cond, Value, Value)>, used: Use) -> Rule {
         if let Some((to, args)) = target.block() {
             for (&arg, &param) in args.iter().zip(&self.function.block(to).params) {
                 self.read(arg)?;
-                let (arg, param) = (self.function.max(arg), self.function.max(param));
-                rule(
-                    to_u256(arg) <= to_u256(param),
-                    "an argument is within its parameter's bound",
-                )?;
+                let of = |value| self.function.max(value);
+                let max = match holds {
+                    Some(holds) => bounds::where_holds(arg, holds, |value| self.root(value), of),
+                    None => of(arg),
+                };
+                let within = to_u256(max) <= to_u256(of(param));
+                rule(within, "an argument is within its parameter's bound")?;
             }
         }
         match *target {
