@@ -76,7 +76,7 @@ impl Lower<'_, '_> {
     }
 
     /// Calls a helper; gives what it answers, if it answers.
-    pub(super) fn call_helper(&mut self, helper: Helper, arguments: &[Value]) -> Option<Value> {
+    fn call_helper(&mut self, helper: Helper, arguments: &[Value]) -> Option<Value> {
         let answers =
             !matches!(helper.shape(), HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3);
         let signature = self.signature(arguments.len(), answers);
@@ -88,11 +88,11 @@ impl Lower<'_, '_> {
 
     /// Calls a helper that sees or takes gas; gives what it answers. The gas is up to date behind it, on
     /// both ways.
-    pub(super) fn call(&mut self, helper: Helper, arguments: &[Value]) -> Value {
+    fn call(&mut self, helper: Helper, arguments: &[Value]) -> Result<Value, CompileError> {
         self.store_gas();
-        let answer = self.call_helper(helper, arguments).expect("these helpers answer");
+        let answer = self.call_helper(helper, arguments).ok_or(super::WRONG_SHAPE)?;
         self.gas = self.context(context_offset!(gas));
-        answer
+        Ok(answer)
     }
 
     /// `helper(operands)`, which can not fail.
@@ -160,7 +160,7 @@ impl Lower<'_, '_> {
         if operands.next().is_some() {
             return Err(CompileError::Malformed("more operands than the helper takes"));
         }
-        let refused = self.call(helper, &arguments);
+        let refused = self.call(helper, &arguments)?;
         self.leave_if(refused, exit)?;
         Ok(self.load_scratch(limbs))
     }
@@ -172,7 +172,7 @@ impl Lower<'_, '_> {
         }
         self.perform_late(exit)?;
         let record = self.exit_record(exit)?;
-        let left = self.call(helper, &[self.cx, record, self.sp]);
+        let left = self.call(helper, &[self.cx, record, self.sp])?;
         let number = self.exit_number(exit)?;
         let gas = self.gas;
         let (out, stay) = (self.cold_block(), self.b.create_block());

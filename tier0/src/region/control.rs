@@ -1,6 +1,7 @@
 //! Blocks and edges.
 //!
-//! **Owns** where control goes: the checks at the head and at the start of each block, edges, polls. **Callers guarantee** blocks in reverse post-order. **Never** computes words.
+//! **Owns** where control goes: the checks at the head and at the start of each block, edges, polls.
+//! **Callers guarantee** blocks in reverse post-order. **Never** computes words.
 
 use super::{
     Lower, MISSING,

@@ -114,7 +114,7 @@ fn operand(inst: &Inst, index: usize, result: LimbSet) -> LimbSet {
         Op::Add | Op::Sub | Op::Mul | Op::ShlImm | Op::Pure(Helper::Mul) => low(len(result)),
         Op::ShrImm => {
             let moved = (u32::from(result) << (imm / 64)) as LimbSet;
-            (moved | if imm % 64 == 0 { 0 } else { moved << 1 }) & ALL
+            (moved | if imm.is_multiple_of(64) { 0 } else { moved << 1 }) & ALL
         }
         Op::ByteImm if result != 0 => 1 << (31usize.saturating_sub(imm) / 8),
         Op::ByteImm => 0,

@@ -222,6 +222,35 @@ fn parameters_are_exchanged() {
     }
 }
 
+/// Loads that may each leave, with the same words to be written; how many stores to the stack there are.
+fn stores_of_exits(slots: [i16; 2]) -> usize {
+    let mut builder = Builder::new(3, 2);
+    let block = builder.block(0);
+    let words = [-1, -2].map(|slot| builder.slot(block, slot));
+    let sum = builder.word(block, Op::Add, &words, 0);
+    let difference = builder.word(block, Op::Sub, &words, 0);
+    let stores = [(slots[0], sum), (slots[1], difference)];
+    for at in 0..32 {
+        let exit = builder.exit(&stores);
+        builder.function.exits.exits[exit.0 as usize].height = 2;
+        let (at, load) = (builder.constant(u(32 * at)), kiln_ir::ssa::Op::Word(Op::Mload));
+        builder.inst(block, load, &[at], 0, Some(U256::MAX), Some(exit));
+    }
+    let done = builder.exit(&stores);
+    builder.function.exits.exits[done.0 as usize].height = 2;
+    builder.end(block, Terminator::Jump(Target::Exit(done)));
+    let clif = Compiler::new().unwrap().clif(&builder.function).unwrap();
+    let is_store = |line: &&str| line.trim().starts_with("store") && line.contains(" region1 ");
+    clif.lines().filter(is_store).count()
+}
+
+#[test]
+fn exits_share_their_stores() {
+    // In front of the first; and by a block that all go through.
+    assert_eq!(stores_of_exits([0, 1]), 8);
+    assert_eq!(stores_of_exits([-3, 1]), 8);
+}
+
 #[test]
 fn compilations_are_bounded() {
     let (builder, ..) = fibonacci(64);
@@ -229,6 +258,17 @@ fn compilations_are_bounded() {
     let limits = Limits { text_ratio_max: 0, text_bytes_free: 100, ..Limits::NONE };
     let refused = compiler.compile(&builder.function, &limits);
     assert!(matches!(refused, Err(CompileError::Text { is: 101.., max: 100 })), "{refused:?}");
+    let mut large = Builder::new(0, 40);
+    let block = large.block(0);
+    let words: Vec<_> = (0..40).map(|slot| large.slot(block, slot)).collect();
+    for at in 0..40 {
+        let stores: Vec<_> = (0..40).map(|slot| (slot, words[(at + slot) as usize % 40])).collect();
+        let exit = large.exit(&stores);
+        let (at, load) = (large.constant(u(at as u64)), kiln_ir::ssa::Op::Word(Op::Mload));
+        large.inst(block, load, &[at], 0, Some(U256::MAX), Some(exit));
+    }
+    let refused = compiler.compile(&large.function, &Limits::NONE);
+    assert_eq!(refused, Err(CompileError::TooLarge));
     let cancelled = Bounds { limits: &Limits::NONE, cancelled: &|| true };
     let refused = compiler.compile(&builder.function, cancelled);
     assert_eq!(refused, Err(CompileError::Cancelled(kiln_ir::Cancelled)));
