@@ -44,7 +44,8 @@ impl Tails {
         {
             let above = level.chunks(2).map(|pair| match pair {
                 [a, b] => common(a, b),
-                // The last one has no neighbour: nothing is gained by a node above it.
+                // The last one has no neighbour.
+                [a] => a.clone(),
                 _ => Vec::new(),
             });
             let above = above.collect();
