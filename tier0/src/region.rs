@@ -87,7 +87,7 @@ impl Compiler {
     /// If the target is not supported.
     pub fn new() -> Result<Self, LibraryError> {
         Ok(Self {
-            isa: isa::host()?,
+            isa: isa::regions()?,
             context: Context::new(),
             frontend: FunctionBuilderContext::new(),
             records: Records::default(),
