@@ -27,6 +27,8 @@ struct Program<'r> {
     jumps: Vec<(usize, usize)>,
     starts: Vec<usize>,
     effects: bool,
+    /// Long blocks in which most instructions may leave.
+    dense: bool,
 }
 
 /// Opcodes that compute, with the words they take.
@@ -111,7 +113,8 @@ impl Program<'_> {
     }
 
     fn instruction(&mut self) {
-        match self.rng.u8(..40) {
+        let dense = self.dense && self.rng.u8(..3) != 0;
+        match if dense { self.rng.u8(12..26) } else { self.rng.u8(..40) } {
             0..6 => self.constant(),
             6..10 if self.height > 0 => {
                 let depth = self.rng.usize(..self.height.min(16));
@@ -163,7 +166,7 @@ impl Program<'_> {
         self.starts.push(self.code.len());
         self.code.push(0x5b);
         self.height = height;
-        for _ in 0..self.rng.usize(1..14) {
+        for _ in 0..self.rng.usize(1..if self.dense { 70 } else { 14 }) {
             self.instruction();
         }
         let target = self.rng.usize(..blocks);
@@ -200,7 +203,8 @@ impl Program<'_> {
 }
 
 fn program(rng: &mut fastrand::Rng) -> Vec<u8> {
-    let (blocks, effects) = (rng.usize(1..10), rng.bool());
+    let (effects, dense) = (rng.bool(), rng.u8(..3) == 0);
+    let blocks = rng.usize(1..if dense { 5 } else { 10 });
     let height = rng.usize(..6);
     let mut program = Program {
         rng,
@@ -209,6 +213,7 @@ fn program(rng: &mut fastrand::Rng) -> Vec<u8> {
         jumps: Vec::new(),
         starts: Vec::new(),
         effects,
+        dense,
     };
     for _ in 0..height {
         program.constant();
