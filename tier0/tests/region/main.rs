@@ -6,6 +6,7 @@ mod support;
 mod build;
 mod control;
 mod effects;
+mod plan;
 mod random;
 mod run;
 mod words;
