@@ -13,8 +13,8 @@ use super::{
 /// Passes after which a parameter that changes again is taken to be one.
 const ROUNDS_FREE: usize = 8;
 
-/// Replaces redundant parameters everywhere and removes them.
-pub(super) fn prune(draft: &mut Draft) {
+/// Replaces redundant parameters everywhere and removes them; whether there were any.
+pub(super) fn prune(draft: &mut Draft) -> bool {
     let same = search(draft);
     let mut kept = Vec::with_capacity(draft.blocks.len());
     for block in &draft.blocks {
@@ -22,10 +22,11 @@ pub(super) fn prune(draft: &mut Draft) {
         kept.push(block.params.iter().map(is_own).collect::<Vec<bool>>());
     }
     if kept.iter().flatten().all(|&kept| kept) {
-        return;
+        return false;
     }
     super::finish::keep_params(draft, &kept);
     replace(draft, |value| same[value.0 as usize].unwrap_or(value));
+    true
 }
 
 /// By value: what it is the same as; none where nothing is known.
