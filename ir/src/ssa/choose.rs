@@ -23,6 +23,10 @@ const CALLERS_MAX: usize = 4;
 const HEAD_RATIO: u64 = 1024;
 /// Heads that are tried for a block.
 const HEADS_MAX: usize = 8;
+/// Blocks for which a region is looked for, for each region there may be.
+const TRIES_RATIO: usize = 4;
+/// Blocks that are looked at for loops, for each block of the program: loops lie in loops.
+const LOOP_WORK_RATIO: usize = 32;
 
 /// What to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +50,15 @@ pub fn choose(analysis: &Analysis<'_>, count: &dyn Fn(Pc) -> u64, choice: Choice
     let chooser = Chooser { analysis, count, graph: Graph::new(analysis, &counts), counts };
     let mut held = HashSet::new();
     let mut regions = Vec::new();
+    let mut tries_left = choice.regions_max.saturating_mul(TRIES_RATIO);
     for block in hot {
-        if regions.len() == choice.regions_max {
+        if regions.len() == choice.regions_max || tries_left == 0 {
             break;
         }
         if held.contains(&analysis.block(block).start) {
             continue;
         }
+        tries_left -= 1;
         if let Some(region) = chooser.region_of(block) {
             held.extend(region.leaders(analysis));
             regions.push(region);
@@ -218,12 +224,16 @@ fn loops(edges: &[Edges], back_edges: &[(usize, usize)], counts: &[u64]) -> Vec<
     let mut ends: Vec<(usize, usize)> =
         back_edges.iter().map(|&(from, head)| (head, from)).collect();
     ends.sort_unstable();
+    let mut work_left = LOOP_WORK_RATIO * edges.len();
     let mut bodies: Vec<(usize, HashSet<usize>)> = Vec::new();
     for ends in ends.chunk_by(|a, b| a.0 == b.0) {
         let head = ends[0].0;
         // Loops that never ran are no head of anything.
         if counts[head] == 0 {
             continue;
+        }
+        if work_left == 0 {
+            break;
         }
         let mut body = HashSet::from([head]);
         let mut queue: Vec<usize> = ends.iter().map(|&(_, from)| from).collect();
@@ -232,6 +242,7 @@ fn loops(edges: &[Edges], back_edges: &[(usize, usize)], counts: &[u64]) -> Vec<
                 break;
             }
             if body.insert(block) {
+                work_left = work_left.saturating_sub(1);
                 queue.extend(&preds[block]);
             }
         }
