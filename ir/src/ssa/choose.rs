@@ -48,23 +48,53 @@ pub fn choose(analysis: &Analysis<'_>, count: &dyn Fn(Pc) -> u64, choice: Choice
         return Vec::new();
     }
     let chooser = Chooser { analysis, count, graph: Graph::new(analysis, &counts), counts };
-    let mut held = HashSet::new();
-    let mut regions = Vec::new();
+    let mut chosen = Chosen { held: HashSet::new(), regions: Vec::new() };
     let mut tries_left = choice.regions_max.saturating_mul(TRIES_RATIO);
     for block in hot {
-        if regions.len() == choice.regions_max || tries_left == 0 {
+        if chosen.regions.len() == choice.regions_max || tries_left == 0 {
             break;
         }
-        if held.contains(&analysis.block(block).start) {
-            continue;
-        }
-        tries_left -= 1;
-        if let Some(region) = chooser.region_of(block) {
-            held.extend(region.leaders(analysis));
-            regions.push(region);
+        if !chosen.held.contains(&analysis.block(block).start) {
+            tries_left -= 1;
+            chosen.add(analysis, chooser.region_of(block));
         }
     }
-    regions
+    chosen.continue_cut(&chooser, choice, tries_left);
+    chosen.regions
+}
+
+struct Chosen {
+    /// Leaders of blocks of regions.
+    held: HashSet<Pc>,
+    regions: Vec<Region>,
+}
+
+impl Chosen {
+    fn add(&mut self, analysis: &Analysis<'_>, region: Option<Region>) {
+        let Some(region) = region else { return };
+        self.held.extend(region.leaders(analysis));
+        self.regions.push(region);
+    }
+
+    /// Where a region is left only because of the limits another one begins, also at blocks that lie
+    /// within others.
+    fn continue_cut(&mut self, chooser: &Chooser<'_>, choice: Choice, mut tries_left: usize) {
+        let mut heads: HashSet<Pc> = self.regions.iter().map(Region::head).collect();
+        let mut next = 0;
+        while let Some(region) = self.regions.get(next) {
+            next += 1;
+            for head in region.cut().to_vec() {
+                if self.regions.len() >= choice.regions_max || tries_left == 0 {
+                    return;
+                }
+                if (chooser.count)(head) >= choice.hot && heads.insert(head) {
+                    tries_left -= 1;
+                    let region = Region::grow(chooser.analysis, head, chooser.count);
+                    self.add(chooser.analysis, region);
+                }
+            }
+        }
+    }
 }
 
 struct Chooser<'a> {
