@@ -21,7 +21,7 @@ mod dominators;
 pub mod eval;
 mod facts;
 mod finish;
-mod function;
+pub mod function;
 mod graph;
 mod jumps;
 mod optimise;

@@ -3,7 +3,7 @@
 
 mod host;
 
-use host::{Compiled, Frame, Halt, code, interpret};
+use host::{Compiled, Frame, Halt, code, interpret, program};
 use kiln_abi::{ExitKind, Pc, STACK_LIMIT, Word};
 use kiln_ir::eval::run;
 use kiln_ir::{Blocks, Config, Limits, Module, OpcodeSet, SpecId, build, verify};
@@ -82,4 +82,19 @@ fn random_code() {
         compare(code(&mut rng), rng.u64(..2_000), costs, &mut entered);
     }
     assert!(entered > rounds / 2, "compiled code was hardly ever entered: {entered}");
+}
+
+#[test]
+fn structured_code() {
+    let mut rng = fastrand::Rng::with_seed(6);
+    let mut entered = 0;
+    let rounds = 2_000;
+    for _ in 0..rounds {
+        let mut costs = [0; 256];
+        costs.fill_with(|| rng.u16(1..9));
+        (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
+        let (budget, gas) = (rng.usize(1..40), rng.u64(..20_000));
+        compare(program(&mut rng, budget), gas, costs, &mut entered);
+    }
+    assert!(entered > rounds, "compiled code was hardly ever entered: {entered}");
 }

@@ -99,7 +99,10 @@ fn compare(code: Vec<u8>, gas: u64, rng: &mut fastrand::Rng, seen: &mut Seen) {
     let mut costs = [0; 256];
     costs.fill_with(|| rng.u16(1..9));
     (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
-    let config = Config { spec: SpecId::AMSTERDAM, gas: costs, replaced: OpcodeSet::EMPTY };
+    // Replaced instructions are the interpreter's, wherever they stand.
+    let replaced = if rng.u8(..4) == 0 { 0..rng.usize(1..4) } else { 0..0 };
+    let replaced: OpcodeSet = replaced.map(|_| rng.u8(..)).collect();
+    let config = Config { spec: SpecId::AMSTERDAM, gas: costs, replaced };
     let functions = functions(&code, &config, rng, seen);
     let text = hex(&code);
     let stack = Vec::new();

@@ -23,6 +23,10 @@ const CALLERS_MAX: usize = 4;
 const HEAD_RATIO: u64 = 1024;
 /// Heads that are tried for a block.
 const HEADS_MAX: usize = 8;
+/// Blocks for which a region is looked for, for each region there may be.
+const TRIES_RATIO: usize = 4;
+/// Blocks that are looked at for loops, for each block of the program: loops lie in loops.
+const LOOP_WORK_RATIO: usize = 32;
 
 /// What to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +48,53 @@ pub fn choose(analysis: &Analysis<'_>, count: &dyn Fn(Pc) -> u64, choice: Choice
         return Vec::new();
     }
     let chooser = Chooser { analysis, count, graph: Graph::new(analysis, &counts), counts };
-    let mut held = HashSet::new();
-    let mut regions = Vec::new();
+    let mut chosen = Chosen { held: HashSet::new(), regions: Vec::new() };
+    let mut tries_left = choice.regions_max.saturating_mul(TRIES_RATIO);
     for block in hot {
-        if regions.len() == choice.regions_max {
+        if chosen.regions.len() == choice.regions_max || tries_left == 0 {
             break;
         }
-        if held.contains(&analysis.block(block).start) {
-            continue;
-        }
-        if let Some(region) = chooser.region_of(block) {
-            held.extend(region.leaders(analysis));
-            regions.push(region);
+        if !chosen.held.contains(&analysis.block(block).start) {
+            tries_left -= 1;
+            chosen.add(analysis, chooser.region_of(block));
         }
     }
-    regions
+    chosen.continue_cut(&chooser, choice, tries_left);
+    chosen.regions
+}
+
+struct Chosen {
+    /// Leaders of blocks of regions.
+    held: HashSet<Pc>,
+    regions: Vec<Region>,
+}
+
+impl Chosen {
+    fn add(&mut self, analysis: &Analysis<'_>, region: Option<Region>) {
+        let Some(region) = region else { return };
+        self.held.extend(region.leaders(analysis));
+        self.regions.push(region);
+    }
+
+    /// Where a region is left only because of the limits another one begins, also at blocks that lie
+    /// within others.
+    fn continue_cut(&mut self, chooser: &Chooser<'_>, choice: Choice, mut tries_left: usize) {
+        let mut heads: HashSet<Pc> = self.regions.iter().map(Region::head).collect();
+        let mut next = 0;
+        while let Some(region) = self.regions.get(next) {
+            next += 1;
+            for head in region.cut().to_vec() {
+                if self.regions.len() >= choice.regions_max || tries_left == 0 {
+                    return;
+                }
+                if (chooser.count)(head) >= choice.hot && heads.insert(head) {
+                    tries_left -= 1;
+                    let region = Region::grow(chooser.analysis, head, chooser.count);
+                    self.add(chooser.analysis, region);
+                }
+            }
+        }
+    }
 }
 
 struct Chooser<'a> {
@@ -218,12 +254,16 @@ fn loops(edges: &[Edges], back_edges: &[(usize, usize)], counts: &[u64]) -> Vec<
     let mut ends: Vec<(usize, usize)> =
         back_edges.iter().map(|&(from, head)| (head, from)).collect();
     ends.sort_unstable();
+    let mut work_left = LOOP_WORK_RATIO * edges.len();
     let mut bodies: Vec<(usize, HashSet<usize>)> = Vec::new();
     for ends in ends.chunk_by(|a, b| a.0 == b.0) {
         let head = ends[0].0;
         // Loops that never ran are no head of anything.
         if counts[head] == 0 {
             continue;
+        }
+        if work_left == 0 {
+            break;
         }
         let mut body = HashSet::from([head]);
         let mut queue: Vec<usize> = ends.iter().map(|&(_, from)| from).collect();
@@ -232,6 +272,7 @@ fn loops(edges: &[Edges], back_edges: &[(usize, usize)], counts: &[u64]) -> Vec<
                 break;
             }
             if body.insert(block) {
+                work_left = work_left.saturating_sub(1);
                 queue.extend(&preds[block]);
             }
         }

@@ -1,14 +1,26 @@
 //! The pipeline from a region to a finished function.
 
 use super::{
-    analysis::Analysis, cleanup::fold_branches, dominators::Dominators, facts::bound_values,
-    finish::finish, function::Function, graph::Draft, optimise::optimise, params::prune,
-    place::place, reach, region::Region,
+    analysis::Analysis,
+    cleanup::fold_branches,
+    dominators::Dominators,
+    facts::bound_values,
+    finish::finish,
+    function::{Function, Terminator},
+    graph::Draft,
+    optimise::optimise,
+    params::prune,
+    place::place,
+    reach,
+    region::Region,
 };
 use crate::config::{Bounds, BuildError};
 
 /// Writes on all ways out of a function, together. Real code has some hundreds.
 const WRITES_MAX: usize = 8192;
+
+/// Walks that optimise, at most.
+const WALKS_MAX: usize = 3;
 
 /// Builds and optimises the SSA form of a region of this analysis.
 ///
@@ -46,16 +58,34 @@ pub fn build<'b>(
     Ok(finish(draft, placed, function))
 }
 
-/// Twice, since the second walk knows bounds through loops.
+/// At least twice, since the second walk knows bounds through loops; once more if that found parameters
+/// that are constants, say.
 fn optimise_all(draft: &mut Draft) {
     prune(draft);
-    for bounds_known in [false, true] {
-        let decided = optimise(draft, bounds_known);
+    for walk in 0..WALKS_MAX {
+        let decided = optimise(draft, walk != 0);
         fold_branches(draft, &decided);
-        prune(draft);
+        let pruned = prune(draft);
         bound_values(draft);
+        if walk != 0 && !pruned {
+            break;
+        }
     }
+    constants_right(draft);
     uncheck(draft);
+}
+
+/// In branches constants go to the right, also those that were found last.
+fn constants_right(draft: &mut Draft) {
+    for block in &mut draft.blocks {
+        if let Terminator::Branch { cond, a, b, .. } = &mut block.terminator
+            && draft.graph.word(*a).is_some()
+            && draft.graph.word(*b).is_none()
+        {
+            core::mem::swap(a, b);
+            *cond = cond.swap();
+        }
+    }
 }
 
 /// Accesses to memory that earlier ones cover are not checked again.

@@ -12,9 +12,11 @@ use super::{
 
 /// Passes after which a parameter that changes again is taken to be one.
 const ROUNDS_FREE: usize = 8;
+/// Passes after which all are.
+const ROUNDS_MAX: usize = 32;
 
-/// Replaces redundant parameters everywhere and removes them.
-pub(super) fn prune(draft: &mut Draft) {
+/// Replaces redundant parameters everywhere and removes them; whether there were any.
+pub(super) fn prune(draft: &mut Draft) -> bool {
     let same = search(draft);
     let mut kept = Vec::with_capacity(draft.blocks.len());
     for block in &draft.blocks {
@@ -22,53 +24,55 @@ pub(super) fn prune(draft: &mut Draft) {
         kept.push(block.params.iter().map(is_own).collect::<Vec<bool>>());
     }
     if kept.iter().flatten().all(|&kept| kept) {
-        return;
+        return false;
     }
     super::finish::keep_params(draft, &kept);
     replace(draft, |value| same[value.0 as usize].unwrap_or(value));
+    true
 }
 
 /// By value: what it is the same as; none where nothing is known.
 fn search(draft: &Draft) -> Vec<Option<Value>> {
-    let mut same: Vec<Option<Value>> = vec![None; draft.graph.len()];
-    let params: Vec<Value> = draft.blocks.iter().flat_map(|block| block.params.clone()).collect();
-    let mut is_param = vec![false; draft.graph.len()];
-    params.iter().for_each(|param| is_param[param.0 as usize] = true);
-    let mut round = 0;
-    loop {
+    let mut incoming: Vec<Vec<&[Value]>> = vec![Vec::new(); draft.blocks.len()];
+    for block in &draft.blocks {
+        for (to, args) in block.terminator.targets().filter_map(Target::block) {
+            incoming[to.0 as usize].push(args);
+        }
+    }
+    let mut same: Vec<Option<Value>> =
+        (0..draft.graph.len() as u32).map(|v| Some(Value(v))).collect();
+    let params = || draft.blocks.iter().flat_map(|block| block.params.iter().copied());
+    params().for_each(|param| same[param.0 as usize] = None);
+    for round in 0..ROUNDS_MAX {
         let mut changed = false;
-        let mut met: Vec<Option<Value>> = vec![None; draft.graph.len()];
-        for block in &draft.blocks {
-            for (to, args) in block.terminator.targets().filter_map(Target::block) {
-                for (&param, &arg) in draft.blocks[to.0 as usize].params.iter().zip(args) {
-                    let brings = match is_param[arg.0 as usize] {
-                        _ if arg == param => None,
-                        true => same[arg.0 as usize],
-                        false => Some(arg),
-                    };
-                    // What comes round to the parameter itself brings nothing.
-                    let Some(brings) = brings.filter(|&brings| brings != param) else { continue };
-                    let met = &mut met[param.0 as usize];
-                    *met = Some(match *met {
-                        Some(other) if other != brings => param,
-                        _ => brings,
-                    });
+        for (block, incoming) in draft.blocks.iter().zip(&incoming) {
+            for (index, &param) in block.params.iter().enumerate() {
+                let now = same[param.0 as usize];
+                if now == Some(param) {
+                    continue;
+                }
+                let met = meet(param, incoming.iter().map(|args| same[args[index].0 as usize]));
+                if met != now {
+                    changed = true;
+                    let settles = round >= ROUNDS_FREE && now.is_some();
+                    same[param.0 as usize] = if settles { Some(param) } else { met };
                 }
             }
         }
-        for &param in &params {
-            let (now, met) = (&mut same[param.0 as usize], met[param.0 as usize]);
-            if *now == met || *now == Some(param) {
-                continue;
-            }
-            changed = true;
-            *now = if round < ROUNDS_FREE || now.is_none() { met } else { Some(param) };
-        }
-        round += 1;
         if !changed {
             return same;
         }
     }
+    params().for_each(|param| same[param.0 as usize] = Some(param));
+    same
+}
+
+/// What a parameter is, from what the edges bring: itself, if they bring different values.
+fn meet(param: Value, edges: impl Iterator<Item = Option<Value>>) -> Option<Value> {
+    // What comes round to the parameter itself, or is not known yet, brings nothing.
+    let mut brought = edges.flatten().filter(|&value| value != param);
+    let first = brought.next()?;
+    Some(if brought.all(|value| value == first) { first } else { param })
 }
 
 /// Replaces values wherever they are read.

@@ -56,7 +56,8 @@ pub struct Region {
     pub(super) need: i16,
     pub(super) grow: i16,
     instructions: u32,
-    truncated: bool,
+    /// Leaders of hot blocks that did not fit.
+    cut: Vec<Pc>,
     head: Pc,
 }
 
@@ -75,7 +76,7 @@ impl Region {
                 need: 0,
                 grow: 0,
                 instructions: 0,
-                truncated: false,
+                cut: Vec::new(),
                 head,
             },
             keys: HashMap::new(),
@@ -110,9 +111,15 @@ impl Region {
         self.instructions
     }
 
+    /// The leaders of hot blocks that were left out because of the limits: where it is left for other
+    /// hot code.
+    pub fn cut(&self) -> &[Pc] {
+        &self.cut
+    }
+
     /// Whether hot blocks were left out because of the limits.
     pub fn is_truncated(&self) -> bool {
-        self.truncated
+        !self.cut.is_empty()
     }
 
     /// Whether it can come back to its head, so that it is worth more than its blocks alone.
@@ -197,9 +204,10 @@ impl Growth<'_> {
             return None;
         }
         key.continues = Some(from);
-        let truncated = self.region.truncated;
+        let cut = self.region.cut.len();
         let node = self.node(key, weight, from);
-        self.region.truncated = truncated;
+        // The head itself is there.
+        self.region.cut.truncate(cut);
         node
     }
 
@@ -253,7 +261,9 @@ impl Growth<'_> {
             || self.region.nodes.len() == NODES_MAX
             || *copies == COPIES_MAX
         {
-            self.region.truncated = true;
+            if !self.region.cut.contains(&code.start) {
+                self.region.cut.push(code.start);
+            }
             return None;
         }
         *copies += 1;

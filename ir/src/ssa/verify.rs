@@ -107,9 +107,9 @@ fn sizes(function: &Function) -> Rule {
     let fits = range.iter().all(|&words| usize::from(words) <= STACK_LIMIT);
     rule(fits, "the stack range fits the EVM stack")?;
     rule(function.stores_end.len() == exits, "every exit has its stores")?;
-    let ends = function.stores_end.iter().map(|&end| end as usize);
+    let mut ends = function.stores_end.iter().map(|&end| end as usize);
     rule(ends.clone().is_sorted(), "stores lie in the order of the exits")?;
-    rule(ends.last().unwrap_or(0) == function.stores.len(), "every store is of an exit")
+    rule(ends.next_back().unwrap_or(0) == function.stores.len(), "every store is of an exit")
 }
 
 /// Targets exist, with their arguments, and lie where the order of blocks demands.
@@ -533,8 +533,9 @@ fn written(function: &Function) -> Vec<i16> {
     written[0] = 0;
     let preds = predecessors(&function.blocks);
     let behind = |block: usize, at_entry: i16| {
-        let runs = function.blocks[block].insts.iter().filter(|inst| matches!(inst.op, Op::Run(_)));
-        let exit = runs.last().and_then(|run| function.exits.exits.get(run.exit?.0 as usize));
+        let mut runs =
+            function.blocks[block].insts.iter().filter(|inst| matches!(inst.op, Op::Run(_)));
+        let exit = runs.next_back().and_then(|run| function.exits.exits.get(run.exit?.0 as usize));
         exit.map_or(at_entry, behind_run)
     };
     // Each round brings the least of some path one block further, and there are few.

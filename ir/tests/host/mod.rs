@@ -11,6 +11,7 @@ use kiln_abi::{ExitId, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
 use kiln_ir::eval::{Environment, Machine};
 use kiln_ir::fold::{from_u256, to_u256};
 use kiln_ir::{Cond, Op, fold};
+use revm_bytecode::opcode::OPCODE_INFO;
 use revm_primitives::U256;
 
 /// Bytes up to which compiled code may expand memory, and up to which anyone may.
@@ -124,6 +125,9 @@ impl Frame {
                 let offset = self.pop()?;
                 self.push(calldata(offset))
             }
+            0x31 | 0x32 | 0x3a..=0x3c | 0x3f..=0x41 | 0x43..=0x4b | 0xa2..=0xa4 => {
+                self.table(opcode)
+            }
             0x50 => self.pop().map(|_| ()),
             0x51..=0x53 => self.memory(opcode),
             0x56 | 0x57 => self.jump(opcode),
@@ -206,6 +210,17 @@ impl Frame {
         };
         let result = self.effect(opcode, args, self.gas);
         if pushes { self.push(result) } else { Ok(()) }
+    }
+
+    /// Any other instruction of the host.
+    fn table(&mut self, opcode: u8) -> Result<(), Halt> {
+        let info = OPCODE_INFO[opcode as usize].ok_or(Halt::Invalid)?;
+        let mut args = [Word::ZERO; 3];
+        for index in 0..usize::from(info.inputs()) {
+            args[index % 3] = self.pop()?;
+        }
+        let result = self.effect(opcode, args, self.gas);
+        if info.outputs() == 0 { Ok(()) } else { self.push(result) }
     }
 
     fn environment(&mut self, opcode: u8) -> Result<(), Halt> {

@@ -108,3 +108,33 @@ fn what_is_the_interpreters_alone_is_no_region() {
     assert!(Region::grow(&analysis, program.labels["b"], &|_| 1).is_some());
     assert!(choose(&analysis, &|_| 0, CHOICE).is_empty());
 }
+
+#[test]
+fn a_region_that_is_cut_goes_on_in_another() {
+    let blocks: String = (0..200).map(|n| format!("b{n}: CALLER @end JUMPI ")).collect();
+    let program = Program::new(&format!("{blocks} end: STOP"));
+    let analysis = program.analysis();
+    let regions = choose(&analysis, &|_| 1000, CHOICE);
+    assert!(regions.len() >= 3, "{}", regions.len());
+    let heads: Vec<Pc> = regions.iter().map(Region::head).collect();
+    let cut: Vec<Pc> = regions.iter().flat_map(|region| region.cut().to_vec()).collect();
+    assert!(regions[0].is_truncated());
+    assert!(cut.iter().all(|cut| heads.contains(cut)), "{cut:?} {heads:?}");
+}
+
+/// The loop of the fibonacci benchmark: each round is one block, with one charge and one poll.
+#[test]
+fn a_round_of_fibonacci_is_one_block() {
+    let program = Program::new(
+        "PUSH0 CALLDATALOAD PUSH0 0x1 loop: DUP3 ISZERO @end JUMPI DUP2 DUP2 ADD SWAP2 POP SWAP1 SWAP2
+         0x1 SWAP1 SUB SWAP2 @loop JUMP end: SWAP2 POP POP PUSH0 MSTORE 0x20 PUSH0 RETURN",
+    );
+    let function = program.function("loop");
+    let text = function.to_string();
+    let round = function.blocks.iter().find(|block| block.params.len() == 3);
+    let round = round.unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(round.insts.len(), 2, "{text}");
+    assert_eq!(round.gas, 18 * 3, "{text}");
+    let targets: Vec<_> = round.terminator.targets().filter_map(|target| target.block()).collect();
+    assert!(targets.iter().any(|(to, _)| function.block(*to) == round), "{text}");
+}
