@@ -6,6 +6,18 @@ use core::ffi::c_void;
 /// Words an EVM stack holds.
 pub const STACK_LIMIT: usize = 1024;
 
+/// The operand of `vpshufb` that reverses the bytes of each 64-bit limb.
+pub const SWAP_BYTES: [u8; 32] = {
+    let mut bytes = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        // Within a half of 16 bytes, by number.
+        bytes[at] = (at % 16 / 8 * 8 + 7 - at % 8) as u8;
+        at += 1;
+    }
+    bytes
+};
+
 /// Back-edges that compiled code takes between two safepoints, less one.
 pub const POLL_BACK_EDGES: u32 = 1024;
 
@@ -61,6 +73,8 @@ pub struct Context {
     pub calldata: *const u8,
     /// Bytes of calldata.
     pub calldata_len: u64,
+    /// [`SWAP_BYTES`].
+    pub swap_bytes: [u8; 32],
     /// Bytes of return data.
     pub returndata_len: u64,
     /// The 20 bytes of the caller's address, big-endian.
@@ -89,6 +103,7 @@ const _: () = {
     // Reached with an 8-bit displacement from the register that holds the context.
     assert!(context_offset!(code_base) < 128);
     assert!(context_offset!(poll) < 128);
+    assert!(context_offset!(swap_bytes) < 128);
     assert!(context_offset!(gas) == 0);
     assert!(size_of::<Word>() == 32 && align_of::<Word>() == 8);
     assert!(size_of::<Outcome>() == 4);

@@ -86,42 +86,6 @@ impl EntryTable {
         Self { table, pcs }
     }
 
-    /// A copy of a table, which may get more entries.
-    pub fn copy(raw: RawEntries<'_>) -> Self {
-        Self { table: raw.words.to_vec(), pcs: raw.pcs }
-    }
-
-    /// Adds `by` to the offsets of all entries.
-    ///
-    /// # Panics
-    /// If an offset comes to 2^31.
-    pub fn move_by(&mut self, by: u32) {
-        let chunks = self.empty() * CHUNK;
-        for entry in self.table[chunks..].iter_mut().filter(|entry| **entry != 0) {
-            let offset = (*entry >> 1).checked_add(by).filter(|&offset| offset < 1 << 31);
-            *entry = offset.expect("an offset below 2^31") << 1 | *entry & 1;
-        }
-    }
-
-    /// Adds the entries of another table of the same code, in place of those that are there.
-    pub fn extend(&mut self, other: &Self) {
-        debug_assert_eq!(self.pcs, other.pcs);
-        for (pc, entry) in other.iter() {
-            self.insert(pc, entry >> 1, entry & 1 != 0);
-        }
-    }
-
-    /// All entries, as compiled code reads them, by pc.
-    fn iter(&self) -> impl Iterator<Item = (Pc, u32)> {
-        let empty = self.empty();
-        let chunks = (0..self.pcs).step_by(CHUNK).filter(move |&pc| self.chunk(pc) != empty);
-        chunks.flat_map(move |start| {
-            let chunk = &self.table[self.chunk(start) * CHUNK..][..CHUNK];
-            let entries = chunk.iter().enumerate().filter(|&(_, &entry)| entry != 0);
-            entries.map(move |(at, &entry)| (Pc((start + at) as u32), entry))
-        })
-    }
-
     /// The table's words, for [`RawEntries::new`] at another place.
     pub fn words(&self) -> &[u32] {
         &self.table
@@ -272,24 +236,6 @@ mod tests {
             assert_eq!(table.len(), expected.iter().filter(|&&entry| entry != 0).count());
         }
         assert_eq!(EntryTable::default().get(0), None);
-    }
-
-    #[test]
-    fn tables_are_moved_and_joined() {
-        let mut first = EntryTable::new(1000, 2);
-        first.insert(Pc(3), 8, false);
-        first.insert(Pc(900), 16, true);
-        let mut second = EntryTable::new(1000, 2);
-        second.insert(Pc(4), 24, false);
-        second.insert(Pc(900), 32, false);
-        second.move_by(1 << 20);
-        let mut both = EntryTable::copy(RawEntries::new(first.words(), 1001));
-        both.extend(&second);
-        assert_eq!(both.len(), 3);
-        let entries = [3, 4, 900].map(|pc| (both.get(pc), both.is_jumpdest(pc)));
-        let moved = |offset: u32| Some((1 << 20) + offset);
-        assert_eq!(entries, [(Some(8), false), (moved(24), false), (moved(32), false)]);
-        assert_eq!(first.get(900), Some(16));
     }
 
     #[test]

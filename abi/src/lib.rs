@@ -17,7 +17,7 @@ mod object;
 mod record;
 mod word;
 
-pub use context::{Context, Outcome, POLL_BACK_EDGES, STACK_LIMIT};
+pub use context::{Context, Outcome, POLL_BACK_EDGES, STACK_LIMIT, SWAP_BYTES};
 pub use entries::{EntryTable, RawEntries};
 pub use exit::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source};
 pub use helpers::{
@@ -25,5 +25,5 @@ pub use helpers::{
     InstructionFn, LEAVE, Pure1Fn, Pure2Fn, Pure3Fn,
 };
 pub use object::{CodeObject, EnterFn, Leave};
-pub use record::{Fixups, Record, Records, Written};
+pub use record::{Fixups, Packed, Record, Records, Written};
 pub use word::Word;

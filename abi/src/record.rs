@@ -35,6 +35,9 @@ pub struct Records {
 }
 
 impl Records {
+    /// The bits of a record's first word that are its pc.
+    pub const PC_MASK: u32 = (1 << PC_BITS) - 1;
+
     /// Empties both, and packs the exits of a table. Answers false if one can not be expressed, which no
     /// exit of verified IR is.
     #[must_use]
@@ -150,7 +153,7 @@ impl Record<'_> {
             unsafe { (third, *at.add(3), *at.add(4), 5) }
         };
         Record {
-            pc: Pc(first & ((1 << PC_BITS) - 1)),
+            pc: Pc(first & Records::PC_MASK),
             kind: KINDS[(first >> PC_BITS & 7) as usize],
             moved: second as i16,
             height: (second >> 16) as i16,
@@ -177,16 +180,46 @@ pub struct Fixups<'a> {
 }
 
 /// What a fixup writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+#[derive(Clone, Copy, Debug)]
+pub enum Written<'a> {
     /// The content of another slot.
     Slot(Slot),
     /// This word.
-    Const(Word),
+    Const(Packed<'a>),
 }
 
-impl Iterator for Fixups<'_> {
-    type Item = (Slot, Written);
+/// A constant of a record. It is read limb by limb: a word that is put together in memory and then moved
+/// as a whole waits for its own parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    halves: *const u32,
+    len: usize,
+    /// The lowest limb, where no half has it.
+    small: u64,
+    words: PhantomData<&'a [u32]>,
+}
+
+impl Packed<'_> {
+    /// Limb `k`, the lowest first.
+    #[inline]
+    pub fn limb(&self, k: usize) -> u64 {
+        let half = |at: usize| match at < self.len {
+            // SAFETY: by the layout, `len` halves lie there.
+            true => u64::from(unsafe { *self.halves.add(at) }),
+            false => 0,
+        };
+        let limb = half(2 * k) | half(2 * k + 1) << 32;
+        if k == 0 { limb | self.small } else { limb }
+    }
+
+    /// All of it.
+    pub fn word(&self) -> Word {
+        Word(core::array::from_fn(|k| self.limb(k)))
+    }
+}
+
+impl<'a> Iterator for Fixups<'a> {
+    type Item = (Slot, Written<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -203,13 +236,10 @@ impl Iterator for Fixups<'_> {
                 }
                 more => more as usize,
             };
-            let mut word = Word::from_u64(middle.into());
-            for index in 0..more.min(8) {
-                let half = u64::from(*self.at.add(1 + index));
-                word.0[index / 2] |= half << (32 * (index % 2));
-            }
-            self.at = self.at.add(1 + more);
-            Some((slot, Written::Const(word)))
+            let halves = self.at.add(1);
+            self.at = halves.add(more);
+            let small = u64::from(middle);
+            Some((slot, Written::Const(Packed { halves, len: more, small, words: PhantomData })))
         }
     }
 
@@ -239,11 +269,14 @@ mod tests {
             );
             assert_eq!(fixups.len(), exit.fixups_len as usize);
             for (read, fixup) in fixups.zip(table.fixups(exit)) {
-                let from = match fixup.source {
-                    Source::Slot(slot) => Written::Slot(slot),
-                    Source::Const(index) => Written::Const(table.pool[index as usize]),
-                };
-                assert_eq!(read, (fixup.slot, from));
+                assert_eq!(read.0, fixup.slot);
+                match (read.1, fixup.source) {
+                    (Written::Slot(read), Source::Slot(from)) => assert_eq!(read, from),
+                    (Written::Const(read), Source::Const(index)) => {
+                        assert_eq!(read.word(), table.pool[index as usize]);
+                    }
+                    (read, source) => panic!("{read:?}, not {source:?}"),
+                }
             }
         }
     }

@@ -256,52 +256,6 @@ impl Blocks {
         Ok(Self { blocks, jump_dests })
     }
 
-    /// Adds the blocks behind those that do not end in a jump, return or halt: behind JUMPI and behind
-    /// an instruction that is the interpreter's, up to `steps` of them behind one another. Where the
-    /// interpreter was seen at a JUMPDEST it mostly comes through these, too, except through those that
-    /// end in REVERT or INVALID, which are left out.
-    ///
-    /// # Errors
-    /// If the work was called off.
-    pub fn follow<'b>(
-        &mut self,
-        code: &[u8],
-        steps: usize,
-        config: &Config,
-        bounds: impl Into<Bounds<'b>>,
-    ) -> Result<(), BuildError> {
-        let bounds = bounds.into();
-        let given = self.blocks.len();
-        for index in 0..given {
-            let mut last = self.blocks[index];
-            for _ in 0..steps {
-                bounds.check()?;
-                let next = last.end;
-                let follows = matches!(last.ending, Ending::Jumpi | Ending::Suspend);
-                let is_given =
-                    self.blocks[..given].binary_search_by_key(&next, |block| block.start).is_ok();
-                if !follows || is_given || next.0 as usize >= code.len() {
-                    break;
-                }
-                last = decode_block(code, next, config, bounds.limits);
-                let opcode = code.get(last.end.0 as usize - 1).copied();
-                let fails = match last.ending {
-                    Ending::Return => opcode == Some(op::REVERT),
-                    Ending::End => opcode == Some(op::INVALID),
-                    _ => false,
-                };
-                if fails {
-                    break;
-                }
-                self.blocks.push(last);
-            }
-        }
-        // Two blocks may lead to one.
-        self.blocks.sort_by_key(|block| block.start);
-        self.blocks.dedup_by_key(|block| block.start);
-        Ok(())
-    }
-
     /// The block that starts at `pc`.
     pub fn at(&self, pc: Pc) -> Option<&Block> {
         let index = self.blocks.binary_search_by_key(&pc, |block| block.start).ok()?;
@@ -438,26 +392,6 @@ mod tests {
             let parts = Blocks::at_leaders(&code, dests, leaders, &config, &limits).unwrap();
             assert_eq!(parts, whole, "{code:02x?}");
         }
-    }
-
-    #[test]
-    fn what_follows_is_found_but_failures() {
-        // 0: JUMPDEST, JUMPI; 2: CALL; 3: POP, JUMPI; 5: DUP1, REVERT; 7: JUMPDEST, JUMPI; 9: STOP
-        let code = [0x5b, 0x57, 0xf1, 0x50, 0x57, 0x80, 0xfd, 0x5b, 0x57, 0x00];
-        let config = Config { spec: SpecId::CANCUN, gas: [1; 256], replaced: OpcodeSet::EMPTY };
-        let limits = Limits::default();
-        let follow = |leaders: &[u32], steps| {
-            let leaders = leaders.iter().copied().map(Pc);
-            let none = JumpDests::default();
-            let mut blocks = Blocks::at_leaders(&code, none, leaders, &config, &limits).unwrap();
-            blocks.follow(&code, steps, &config, &limits).unwrap();
-            blocks.blocks.iter().map(|block| block.start.0).collect::<Vec<_>>()
-        };
-        assert_eq!(follow(&[0], 0), [0]);
-        assert_eq!(follow(&[0], 1), [0, 2]);
-        assert_eq!(follow(&[0], 9), [0, 2, 3]);
-        assert_eq!(follow(&[0, 3, 7], 9), [0, 2, 3, 7, 9]);
-        assert_eq!(follow(&[0, 2], 9), [0, 2, 3], "found twice, there once");
     }
 
     #[test]

@@ -68,6 +68,16 @@ unsafe fn read_limbs(word: *const Word) -> Word {
     Word(std::array::from_fn(|limb| unsafe { word.cast::<u64>().add(limb).read_volatile() }))
 }
 
+/// # Safety
+/// `to` points to a word that may be written.
+#[inline]
+unsafe fn write_limbs(to: *mut Word, limb: impl Fn(usize) -> u64) {
+    for k in 0..4 {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<u64>().add(k).write(limb(k)) };
+    }
+}
+
 /// Makes stack and pc what they are in front of the instruction at `exit`. Gas is the caller's.
 ///
 /// # Safety
@@ -77,7 +87,7 @@ pub(crate) unsafe fn materialise(interpreter: &mut Interp, exit: &Record<'_>, en
     // SAFETY: slots of a verified block lie within the stack range its precondition checked.
     let at = |slot: Slot| unsafe { entry.offset(slot.0 as isize) };
     // All sources are read before any target is written; constants need no reading.
-    let from_slots = exit.fixups.clone().filter_map(|(_, written)| match written {
+    let from_slots = exit.fixups.filter_map(|(_, written)| match written {
         Written::Slot(from) => Some(from),
         Written::Const(_) => None,
     });
@@ -93,21 +103,21 @@ pub(crate) unsafe fn materialise(interpreter: &mut Interp, exit: &Record<'_>, en
         heap.extend(from_slots.map(read));
     }
     let mut next = 0;
-    for (slot, written) in exit.fixups.clone() {
-        let word = match written {
-            Written::Const(word) => word,
+    for (slot, written) in exit.fixups {
+        let to = at(slot);
+        match written {
+            // SAFETY: as above.
+            Written::Const(packed) => unsafe { write_limbs(to, |k| packed.limb(k)) },
             Written::Slot(_) => {
-                let word = match heap.get(next) {
-                    Some(&word) => word,
-                    // SAFETY: without a heap, the first loop wrote one for each of these.
-                    None => unsafe { inline[next].assume_init() },
+                let from = match heap.get(next) {
+                    Some(word) => std::ptr::from_ref(word),
+                    None => inline[next].as_ptr(),
                 };
+                // SAFETY: as above; without a heap, the first loop wrote a word for each of these.
+                unsafe { write_limbs(to, |k| from.cast::<u64>().add(k).read_volatile()) };
                 next += 1;
-                word
             }
-        };
-        // SAFETY: as above.
-        unsafe { *at(slot) = word };
+        }
     }
     let stack = interpreter.stack.data_mut();
     // SAFETY: both point into the stack buffer.

@@ -10,7 +10,7 @@ use crate::{
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
-    program::{Part, Program},
+    program::Program,
     slot::Seen,
     stats::Stats,
 };
@@ -119,8 +119,8 @@ pub(crate) struct Task<'a> {
     pub(crate) subject: Subject<'a>,
     /// Only the blocks that were seen; then the work is proportional to them. Else all.
     pub(crate) seen: Option<&'a Seen>,
-    /// How many blocks behind each of these, too.
-    pub(crate) follow: usize,
+    /// Whether it is heat that asks for them: then only for what gains by it.
+    pub(crate) counted: bool,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
@@ -179,10 +179,7 @@ impl Compiler<'_> {
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
                 (Some(seen), Some(table)) => {
                     let dests = JumpDests::from_bits(table.as_slice());
-                    let mut blocks =
-                        Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?;
-                    blocks.follow(code, task.follow, baked, bounds)?;
-                    blocks
+                    Blocks::at_leaders(code, dests, seen.leaders(), baked, bounds)?
                 }
                 _ => Blocks::scan(code, baked, bounds)?,
             })
@@ -192,7 +189,7 @@ impl Compiler<'_> {
             Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
         })?;
         // Only what heat asks for: who recorded, or wants whole codes, is to have them.
-        if task.follow > 0 && !policy::gains(module.instructions(), module.storage_accesses()) {
+        if task.counted && !policy::gains(module.instructions(), module.storage_accesses()) {
             scratch.ir.recycle(module);
             return Err(CompileError::StorageBound);
         }
@@ -241,8 +238,8 @@ impl Compiler<'_> {
             };
             let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
-            let part = Part::new(module, code, registration);
-            Ok(Program::native(task.subject.bytecode.clone(), part, object.entries, &place)?)
+            let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
+            Ok(Program::native(bytecode, module, placed, &object.entries, &place)?)
         })?;
         scratch.recycle(object.text);
         Ok(program)

@@ -209,12 +209,23 @@ impl Engine {
         self.act(slot, self.shared.policy.decide(&slot.state(), event));
     }
 
-    /// The interpreter came through a block that runs often and is not compiled.
+    /// The interpreter came through a block of a known code that is not compiled. Whether something was
+    /// decided: that is not done each time.
+    #[inline]
+    pub(crate) fn missed(&self, slot: &Arc<Slot>, pc: usize) -> bool {
+        let missed = slot.miss(pc);
+        let decides = missed.is_multiple_of(self.shared.policy.decides_every);
+        if decides {
+            self.missed_often(slot, pc);
+        }
+        decides
+    }
+
     #[cold]
-    pub(crate) fn hot_block(&self, slot: &Arc<Slot>, pc: usize) {
-        trace::hot_block(&slot.bytecode, pc);
-        slot.miss(pc, self.shared.policy.hot_executions);
-        self.act(slot, self.shared.policy.decide(&slot.state(), Event::HotBlock));
+    #[inline(never)]
+    fn missed_often(&self, slot: &Arc<Slot>, pc: usize) {
+        trace::missed(&slot.bytecode, pc);
+        self.act(slot, self.shared.policy.decide(&slot.state(), Event::Missed));
     }
 
     fn act(&self, slot: &Arc<Slot>, action: Action) {

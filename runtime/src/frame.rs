@@ -31,7 +31,7 @@ use crate::{
     stats::Counters,
 };
 use between::{Between, without};
-use kiln_abi::{Context, EnterFn, Leave, Outcome, POLL_BACK_EDGES, Word};
+use kiln_abi::{Context, EnterFn, Leave, Outcome, POLL_BACK_EDGES, SWAP_BYTES, Word};
 use leave::finish;
 use revm::{
     interpreter::{
@@ -302,6 +302,7 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
         poll: u32::MAX / 2,
         calldata: std::ptr::null(),
         calldata_len: 0,
+        swap_bytes: SWAP_BYTES,
         msize: 0,
         returndata_len: 0,
         address,

@@ -1,4 +1,5 @@
-//! How often blocks run in the interpreter, for all codes together, in a small table of fixed size.
+//! How often blocks run of codes that nobody knows, for all these codes together, in a small table of fixed
+//! size. From when a block is hot, its code is known, and each of its blocks is looked at (`slot.rs`).
 //!
 //! **Owns** the counts of one thread. They are a sketch: a block may be forgotten for one that runs more
 //! often, and everything fades, so that a block is hot only if it runs often within a short time.
@@ -12,8 +13,6 @@ use std::cell::Cell;
 
 /// Counts of sampled blocks; a power of two. 64 KiB.
 const SAMPLES: usize = 1 << 14;
-/// Counts of blocks between compiled ones. 16 KiB: each execution touches it.
-const BETWEEN_COUNTS: usize = 1 << 12;
 /// Additions to a table until all of it is halved.
 const HALVE_EVERY: u32 = 1 << 18;
 /// One execution of so many is looked at, on average: touching the table for each one cost a twelfth
@@ -21,10 +20,6 @@ const HALVE_EVERY: u32 = 1 << 18;
 const SAMPLED: u32 = 8;
 /// Fewer executions than this are counted one by one.
 const SAMPLES_MIN: u32 = 3;
-
-/// A block between compiled ones is hot after so many times fewer executions: compiled code is left
-/// and entered again for it.
-const BETWEEN: u16 = 32;
 
 /// One block's executions, and which block that is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,10 +42,8 @@ pub(crate) struct Heat {
     unsampled: Cell<u32>,
     random: Cell<u32>,
     hot_from: Cell<HotFrom>,
-    /// Blocks of frames without a program: samples.
+    /// Samples.
     cold: Counts<SAMPLES>,
-    /// Blocks between compiled ones: each execution.
-    between: Counts<BETWEEN_COUNTS>,
 }
 
 thread_local! {
@@ -63,21 +56,18 @@ thread_local! {
 pub(crate) struct HotFrom {
     executions: u16,
     sampled: bool,
-    /// The same for blocks between compiled ones.
-    between: u16,
     /// For whom: counts of one engine mean nothing to another.
     seed: u32,
 }
 
 impl HotFrom {
     /// Zeros, for the thread-local's sake.
-    const NEVER: Self = Self { executions: 0, sampled: false, between: 0, seed: 0 };
+    const NEVER: Self = Self { executions: 0, sampled: false, seed: 0 };
 
     pub(crate) fn new(executions: u32) -> Self {
         let sampled = executions >= SAMPLES_MIN * SAMPLED;
         let executions = u16::try_from(executions).unwrap_or(u16::MAX).max(1);
-        let between = executions.div_ceil(BETWEEN);
-        Self { executions, sampled, between, seed: 0 }
+        Self { executions, sampled, seed: 0 }
     }
 
     fn tag(&self, code: CodeTag) -> CodeTag {
@@ -116,15 +106,6 @@ pub(crate) fn count(block: impl FnOnce() -> (CodeTag, usize)) -> bool {
     HEAT.with(|heat| heat.count(block))
 }
 
-/// Counts an execution of a block between compiled ones; whether it is hot.
-#[inline]
-pub(crate) fn count_between(code: CodeTag, pc: usize) -> bool {
-    HEAT.with(|heat| {
-        let hot_from = heat.hot_from.get();
-        heat.between.add(hot_from.tag(code), pc, 1) > hot_from.between.wrapping_sub(1)
-    })
-}
-
 impl Heat {
     const fn new() -> Self {
         Self {
@@ -132,7 +113,6 @@ impl Heat {
             random: Cell::new(0),
             hot_from: Cell::new(HotFrom::NEVER),
             cold: Counts::new(),
-            between: Counts::new(),
         }
     }
 

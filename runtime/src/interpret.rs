@@ -116,31 +116,40 @@ pub(crate) enum Code<'a> {
 }
 
 impl Counting<'_> {
-    /// Counts the block that begins at `pc`, `between` compiled ones or not. Whether the code has
-    /// another program by now.
+    /// Counts the block that begins at `pc`. Whether the frame is to go on otherwise: the code has another
+    /// program by now, or is known from now on.
     #[inline]
-    pub(crate) fn block(&self, bytecode: &Bytecode, pc: usize, between: bool) -> bool {
-        let hot = match between {
-            true => heat::count_between(self.tag, pc),
-            false => heat::count(|| (self.tag, pc)),
-        };
-        hot && self.hot(bytecode, pc)
+    pub(crate) fn block(&self, bytecode: &Bytecode, pc: usize) -> bool {
+        match self.code {
+            Code::Known { slot, published } => self.missed(slot, published, pc),
+            Code::Unknown { .. } => heat::count(|| (self.tag, pc)) && self.hot(bytecode, pc),
+        }
     }
 
+    /// A block of a known code that is not compiled.
+    #[inline]
+    fn missed(&self, slot: &Arc<Slot>, published: u32, pc: usize) -> bool {
+        // A program is looked for where one can have come about.
+        self.engine.missed(slot, pc) && slot.published() != published
+    }
+
+    /// A block that was counted, and is hot.
     #[cold]
     #[inline(never)]
     fn hot(&self, bytecode: &Bytecode, pc: usize) -> bool {
         match self.code {
-            Code::Known { slot, published } => {
-                self.engine.hot_block(slot, pc);
-                slot.published() != published
-            }
+            Code::Known { slot, published } => self.missed(slot, published, pc),
             Code::Unknown { hash, baked } => {
                 let slot = self.engine.slot(bytecode, hash, baked);
-                self.engine.hot_block(&slot, pc);
-                slot.published() != 0
+                self.engine.missed(&slot, pc);
+                true
             }
         }
+    }
+
+    /// Whether each block is looked at, and not only those that are hot.
+    fn is_known(&self) -> bool {
+        matches!(self.code, Code::Known { .. })
     }
 }
 
@@ -162,9 +171,8 @@ impl Watching<'_, '_> {
         if self.entries.is_some_and(|entries| entries.get(pc).is_some()) {
             return Some(Stopped::Entry);
         }
-        let between = self.entries.is_some();
         let counting = self.counting.as_ref();
-        let newer = counting.is_some_and(|counting| counting.block(bytecode, pc, between));
+        let newer = counting.is_some_and(|counting| counting.block(bytecode, pc));
         newer.then_some(Stopped::Newer)
     }
 
@@ -190,7 +198,9 @@ pub(crate) fn interpret<H: Host>(
         return compare(interpreter, host, (table, gas), watching);
     }
     let mut steps = 0;
-    let watched = Watched::table(watching.entries.is_none());
+    let each = watching.entries.is_some()
+        || watching.counting.as_ref().is_some_and(|counting| counting.is_known());
+    let watched = Watched::table(!each);
     loop {
         steps += 1;
         let Err(halt) = interpreter.step(watched, gas, host) else { continue };

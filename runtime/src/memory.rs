@@ -18,14 +18,13 @@ use std::{
 };
 use thiserror::Error;
 
-/// Bytes of a segment, at least and at most. Sparse: pages are only backed once code is placed on them. All
-/// code of a program lies in one, so that offsets from its start fit 31 bits.
+/// Bytes of a segment. Sparse: pages are only backed once code is placed on them.
 const SEGMENT_BYTES: usize = 64 << 20;
-const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Bytes of a huge page.
 const WINDOW: usize = 2 << 20;
-/// Bytes that were placed in a window, also one over another, from which it is to be a huge page.
-const WINDOW_USED: usize = WINDOW / 4;
+/// Bytes that were placed in a segment's first window from which it is to be a huge page; the others are at
+/// once: an engine that compiles little is not to take 2 MiB.
+const FIRST_USED: usize = WINDOW / 8;
 /// Blocks begin at cache lines, and constant pools in them at least at words.
 const ALIGNMENT: usize = 64;
 
@@ -60,8 +59,8 @@ struct Shared {
     backing: Backing,
     bytes_used: AtomicUsize,
     segments: Mutex<Vec<Arc<Segment>>>,
-    /// Whether a window came to be used much since the last look. Relaxed: a heuristic.
-    crowded: AtomicBool,
+    /// Whether a window came to be used since the last look. Relaxed: a heuristic.
+    wanted: AtomicBool,
 }
 
 /// What the pages of both views belong to.
@@ -117,7 +116,7 @@ impl CodeMemory {
             backing,
             bytes_used: AtomicUsize::new(0),
             segments: Mutex::new(Vec::new()),
-            crowded: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
         }))
     }
 
@@ -138,12 +137,7 @@ impl CodeMemory {
                 // SAFETY: `reserve` took `reserved >= code.len()` bytes at `offset` off the free
                 // list of the segment, so nobody else reads or writes them.
                 unsafe { segment.map.write(offset, code) };
-                if let Some(window) = segment.windows.get(offset / WINDOW) {
-                    let before = window.placed.fetch_add(reserved, Ordering::Relaxed);
-                    if before < WINDOW_USED && before + reserved >= WINDOW_USED {
-                        self.0.crowded.store(true, Ordering::Relaxed);
-                    }
-                }
+                self.look(&segment, offset, reserved);
                 Ok(CodeBlock { segment, shared: self.0.clone(), offset, len: code.len(), reserved })
             }
             Err(error) => {
@@ -153,18 +147,32 @@ impl CodeMemory {
         }
     }
 
-    /// Puts huge pages under what is used much, where the operating system can: code that was not run
-    /// lately costs a page table walk for each page it is on (under virtualization, a long one). A window
-    /// is done once; that takes a fraction of a millisecond, so whoever runs code leaves it to others.
+    /// Notes in which windows something was placed.
+    fn look(&self, segment: &Segment, offset: usize, len: usize) {
+        for index in offset / WINDOW..=(offset + len - 1) / WINDOW {
+            let Some(window) = segment.windows.get(index) else { continue };
+            let placed = window.placed.fetch_add(len, Ordering::Relaxed) + len;
+            let used = index > 0 || placed >= FIRST_USED;
+            if used && !window.huge.load(Ordering::Relaxed) {
+                self.0.wanted.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Puts huge pages under what is used, where the operating system can: code that was not run lately
+    /// costs a page table walk for each page it is on (under virtualization, a long one). A window is done
+    /// once and mostly while little lies there, since what lies there is copied; it takes a millisecond or
+    /// two, so whoever runs code leaves it to others.
     pub(crate) fn use_huge_pages(&self) {
-        if !self.0.crowded.swap(false, Ordering::Relaxed) {
+        if !self.0.wanted.swap(false, Ordering::Relaxed) {
             return;
         }
         let segments: Vec<_> =
             self.0.segments.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for segment in segments {
             for (index, window) in segment.windows.iter().enumerate() {
-                if window.placed.load(Ordering::Relaxed) >= WINDOW_USED
+                let least = if index == 0 { FIRST_USED } else { 1 };
+                if window.placed.load(Ordering::Relaxed) >= least
                     && !window.huge.swap(true, Ordering::Relaxed)
                 {
                     segment.map.use_huge_page(index * WINDOW, WINDOW);
@@ -192,9 +200,7 @@ impl CodeMemory {
                 return Ok((segment.clone(), offset));
             }
         }
-        // Room for what fragments.
-        let usual = self.0.bytes_max.saturating_mul(2).clamp(SEGMENT_BYTES, SEGMENT_BYTES_MAX);
-        let len = bytes.max(usual).next_multiple_of(WINDOW);
+        let len = bytes.max(SEGMENT_BYTES).next_multiple_of(WINDOW);
         let mut free = FreeList::new(len);
         let offset = free.take(bytes).ok_or(MemoryError::Unsupported)?;
         let map = map::DualMap::new(len, self.0.backing)?;
@@ -216,24 +222,6 @@ impl CodeBlock {
     #[inline]
     pub fn ptr(&self) -> NonNull<u8> {
         self.segment.map.executable(self.offset)
-    }
-
-    /// The first byte of the executable view of its segment.
-    #[inline]
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        self.segment.map.executable(0)
-    }
-
-    /// How far behind [`CodeBlock::base`] it lies.
-    #[inline]
-    pub(crate) fn offset(&self) -> usize {
-        self.offset
-    }
-
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the executable view is readable, and nobody writes to a block that was placed.
-        unsafe { std::slice::from_raw_parts(self.ptr().as_ptr(), self.len) }
     }
 
     /// Bytes of code.
@@ -533,7 +521,8 @@ mod tests {
         use super::*;
 
         fn code(block: &CodeBlock) -> Vec<u8> {
-            block.bytes().to_vec()
+            // SAFETY: the executable view is readable for as long as the block lives.
+            unsafe { std::slice::from_raw_parts(block.ptr().as_ptr(), block.len()) }.to_vec()
         }
 
         #[test]
@@ -578,15 +567,12 @@ mod tests {
         }
 
         #[test]
-        fn a_block_may_be_larger_than_what_is_left_of_a_segment() {
-            let memory = CodeMemory::new(SEGMENT_BYTES);
+        fn a_block_may_be_larger_than_a_segment() {
+            let memory = CodeMemory::new(usize::MAX);
             let small = memory.place(&[1]).unwrap();
-            let mut blocks = Vec::new();
-            while blocks.len() < 3 {
-                memory.0.bytes_used.store(0, Ordering::Relaxed);
-                blocks.push(memory.place(&vec![0; SEGMENT_BYTES]).unwrap());
-            }
-            assert!(blocks.iter().any(|block| block.base() != small.base()));
+            // Only the ends are touched by the copy of zeros: keep it just above one segment.
+            let large = memory.place(&vec![0; SEGMENT_BYTES + 1]).unwrap();
+            assert_eq!(large.len(), SEGMENT_BYTES + 1);
             assert_eq!(code(&small), [1]);
         }
 

@@ -2,13 +2,17 @@
 //!
 //! **Owns** the rule. **Callers guarantee** nothing. **Never** looks at a clock, a lock or a thread.
 //!
-//! The rule is that of renting or buying (Karlin et al., *Competitive snoopy caching*, 1988):
-//! interpreting a block costs a little more each time than running it compiled, compiling costs once;
-//! what is compiled when both sums are equal never costs more than twice the best choice that could
-//! have been made by who knows the future. Both are counted in block executions: compiling a block
-//! costs as much as interpretation loses in [`Policy::hot_executions`] executions. It is a heuristic
-//! here, without that bound: executions are sampled, and a block that became hot between compiled ones,
-//! which takes fewer, is credited with as many as any other.
+//! Two steps. A code becomes *known* when one of its blocks was executed [`Policy::hot_executions`] times
+//! (`heat.rs`); from then on each execution of a block that is not compiled is noted, which tells what the code
+//! runs. What it runs is compiled as a whole: compiled code that is left again for every few blocks gains
+//! little, and blocks that are hot seldom come alone.
+//!
+//! When, is the question of renting or buying (Karlin et al., *Competitive snoopy caching*, 1988):
+//! interpreting a block costs a little more each time than running it compiled, compiling costs once; who buys
+//! when the sum of the rents is the price never pays more than twice the best that could have been done by who
+//! knows the future. Compiling a block costs about what interpretation loses in `hot_executions` executions. A
+//! code that is known has paid that already, so it is compiled as soon as it is seen what it runs; one that has a
+//! program, when its other blocks have paid for compiling it again.
 
 use crate::{
     config::{Compile, Config},
@@ -22,6 +26,14 @@ const BLOCK_COMPILE_NS: u64 = 1_500;
 /// What an execution in the interpreter loses between compiled blocks, against one in a frame without a
 /// program: compiled code is left and entered again for it.
 const MISS_WEIGHT: u64 = 2;
+
+/// Executions of each block, on average, until it is seen what a known code runs.
+const SEEN: u32 = 4;
+/// What a compilation costs besides its blocks, in blocks.
+const JOB_BLOCKS: u32 = 8;
+/// Each time a code's program is thrown out, its next one has to pay twice as much, up to 2 to the power of
+/// this: codes that do not all fit are not to throw out each other again and again.
+const EVICTIONS_MAX: u32 = 6;
 
 /// What an instruction costs in the interpreter, what compiling it saves, and what an access to storage
 /// costs either way, in nanoseconds. Measured over mainnet blocks.
@@ -42,6 +54,8 @@ pub(crate) struct Policy {
     pub(crate) compile: Compile,
     /// Executions of a block after which it was worth compiling.
     pub(crate) hot_executions: u32,
+    /// Executions of blocks that are not compiled between two decisions about their code.
+    pub(crate) decides_every: u32,
     /// With [`Compile::All`], frames of a code before it is compiled.
     pub(crate) warm_frames: u32,
     /// Whether there are threads that compile.
@@ -55,10 +69,12 @@ pub(crate) struct Policy {
 pub(crate) struct State {
     /// Blocks in its program; 0 without one.
     pub(crate) compiled: u32,
-    /// Hot blocks that are not in its program.
+    /// Blocks that were executed and are not in its program.
     pub(crate) fresh: u32,
-    /// Executions of these that the interpreter did.
+    /// Executions of these.
     pub(crate) missed: u32,
+    /// How often a program of it was thrown out.
+    pub(crate) evicted: u32,
     /// It was asked for already, or may not be compiled at the moment.
     pub(crate) barred: bool,
 }
@@ -68,8 +84,8 @@ pub(crate) struct State {
 pub(crate) enum Event {
     /// A frame began without a program; so many did before.
     Frame(u32),
-    /// The interpreter came through a hot block that is not compiled.
-    HotBlock,
+    /// The interpreter came through a block of a known code that is not compiled.
+    Missed,
 }
 
 /// What is done about it.
@@ -87,6 +103,7 @@ impl Policy {
         Self {
             compile: if config.force.promote { Compile::All } else { config.compile },
             hot_executions: config.hot_executions,
+            decides_every: config.hot_executions.clamp(1, 8),
             warm_frames: if config.force.promote { 0 } else { config.warm_frames },
             background: config.compile_threads > 0 && !config.force.promote,
             inline_compile_ns: config.inline_compile_ns as u64,
@@ -110,15 +127,21 @@ impl Policy {
             (Compile::All, Event::Frame(before)) if before >= self.warm_frames => {
                 if self.background { Action::Request } else { Action::CompileHere }
             }
-            (Compile::Seen, Event::HotBlock) => self.hot_block(state),
+            (Compile::Seen, Event::Missed) => self.missed(state),
             _ => Action::Nothing,
         }
     }
 
-    fn hot_block(&self, state: &State) -> Action {
+    fn missed(&self, state: &State) -> Action {
         let blocks = state.compiled as u64 + state.fresh as u64;
-        let weight = if state.compiled == 0 { 1 } else { MISS_WEIGHT };
-        if state.fresh == 0 || state.missed as u64 * weight < blocks * self.hot_executions as u64 {
+        // Tests that want everything compiled at once give small numbers.
+        let job = JOB_BLOCKS.min(self.hot_executions - 1) as u64;
+        let (executions, weight) = match state.compiled {
+            0 => (SEEN.min(self.hot_executions), 1),
+            _ => (self.hot_executions, MISS_WEIGHT),
+        };
+        let price = ((job + blocks) * executions as u64) << state.evicted.min(EVICTIONS_MAX);
+        if state.fresh == 0 || state.missed as u64 * weight < price {
             return Action::Nothing;
         }
         if !self.background || blocks * BLOCK_COMPILE_NS <= self.inline_compile_ns {
@@ -133,45 +156,66 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const SEEN: Policy = Policy {
+    const SOME: Policy = Policy {
         compile: Compile::Seen,
         hot_executions: 20,
+        decides_every: 8,
         warm_frames: 0,
         background: true,
         inline_compile_ns: 2 * BLOCK_COMPILE_NS,
     };
 
-    fn hot(policy: Policy, compiled: u32, fresh: u32, missed: u32) -> Action {
-        policy.decide(&State { compiled, fresh, missed, barred: false }, Event::HotBlock)
+    fn missed(policy: Policy, compiled: u32, fresh: u32, missed: u32) -> Action {
+        let state = State { compiled, fresh, missed, ..State::default() };
+        policy.decide(&state, Event::Missed)
     }
 
     #[test]
-    fn blocks_are_compiled_when_interpreting_them_has_cost_as_much() {
-        assert_eq!(hot(SEEN, 0, 5, 99), Action::Nothing);
-        assert_eq!(hot(SEEN, 0, 5, 100), Action::Request);
-        // What is there is compiled again with them.
-        assert_eq!(hot(SEEN, 5, 5, 99), Action::Nothing);
-        assert_eq!(hot(SEEN, 5, 5, 100), Action::Request);
-        assert_eq!(hot(SEEN, 5, 0, 200), Action::Nothing, "it would be the same program");
+    fn a_known_code_is_compiled_when_it_is_seen_what_it_runs() {
+        assert_eq!(missed(SOME, 0, 5, 51), Action::Nothing);
+        assert_eq!(missed(SOME, 0, 5, 52), Action::Request);
+        assert_eq!(missed(SOME, 0, 6, 52), Action::Nothing, "there is more of it");
     }
 
     #[test]
-    fn the_sum_of_all_compilations_is_bounded() {
-        // Blocks become hot one by one, each at once, and are compiled when it pays.
-        let (mut compiled, mut fresh, mut missed) = (0u32, 0u32, 0u32);
-        let mut work = 0u64;
-        let mut executions = 0u64;
-        for _ in 0..1_000 {
-            fresh += 1;
-            missed += SEEN.hot_executions;
-            executions += SEEN.hot_executions as u64;
-            if hot(SEEN, compiled, fresh, missed) != Action::Nothing {
+    fn what_is_not_compiled_pays_for_compiling_all_again() {
+        assert_eq!(missed(SOME, 7, 5, 199), Action::Nothing);
+        assert_eq!(missed(SOME, 7, 5, 200), Action::Request);
+        assert_eq!(missed(SOME, 7, 0, 2000), Action::Nothing, "it would be the same program");
+    }
+
+    #[test]
+    fn who_was_thrown_out_pays_more() {
+        let evicted = |evicted, missed| {
+            let state = State { fresh: 5, missed, evicted, ..State::default() };
+            SOME.decide(&state, Event::Missed)
+        };
+        assert_eq!((evicted(1, 103), evicted(1, 104)), (Action::Nothing, Action::Request));
+        assert_eq!(evicted(100, 52 << 6), Action::Request, "that has an end");
+    }
+
+    #[test]
+    fn the_sum_of_compilations_is_bounded() {
+        // Blocks come one by one, each is executed now and then, and they are compiled when it pays.
+        let (mut compiled, mut fresh, mut seen) = (10u32, 0u32, 0u32);
+        let (mut work, mut executions) = (0u64, 0u64);
+        for nth in 0..10_000 {
+            fresh += u32::from(nth % 40 == 0);
+            (seen, executions) = (seen + 1, executions + 1);
+            if missed(SOME, compiled, fresh, seen) != Action::Nothing {
                 work += (compiled + fresh) as u64;
-                (compiled, fresh, missed) = (compiled + fresh, 0, 0);
+                (compiled, fresh, seen) = (compiled + fresh, 0, 0);
             }
         }
-        let lost = executions * MISS_WEIGHT;
-        assert!(work * SEEN.hot_executions as u64 <= lost, "never more than what was lost");
+        let paid = executions * MISS_WEIGHT;
+        assert!(work > 0 && work * SOME.hot_executions as u64 <= paid, "never more than was lost");
+    }
+
+    #[test]
+    fn small_numbers_compile_at_once() {
+        let eager = Policy { hot_executions: 1, ..SOME };
+        assert_ne!(missed(eager, 0, 1, 1), Action::Nothing);
+        assert_ne!(missed(eager, 1, 1, 1), Action::Nothing);
     }
 
     #[test]
@@ -184,26 +228,26 @@ mod tests {
 
     #[test]
     fn little_is_compiled_where_it_is_noticed() {
-        assert_eq!(hot(SEEN, 0, 2, 40), Action::CompileHere);
-        assert_eq!(hot(SEEN, 0, 3, 60), Action::Request);
-        assert_eq!(hot(Policy { background: false, ..SEEN }, 0, 3, 60), Action::CompileHere);
+        assert_eq!(missed(SOME, 0, 2, 40), Action::CompileHere);
+        assert_eq!(missed(SOME, 0, 3, 60), Action::Request);
+        assert_eq!(missed(Policy { background: false, ..SOME }, 0, 3, 60), Action::CompileHere);
     }
 
     #[test]
     fn what_is_barred_stays_interpreted() {
-        let state = State { fresh: 1, missed: 1000, barred: true, compiled: 0 };
-        assert_eq!(SEEN.decide(&state, Event::HotBlock), Action::Nothing);
-        assert_eq!(SEEN.decide(&state, Event::Frame(1000)), Action::Nothing);
+        let state = State { fresh: 1, missed: 1000, barred: true, ..State::default() };
+        assert_eq!(SOME.decide(&state, Event::Missed), Action::Nothing);
+        assert_eq!(SOME.decide(&state, Event::Frame(1000)), Action::Nothing);
     }
 
     #[test]
     fn whole_codes_are_compiled_by_frames() {
-        let all = Policy { compile: Compile::All, warm_frames: 3, ..SEEN };
+        let all = Policy { compile: Compile::All, warm_frames: 3, ..SOME };
         let at = |policy: Policy, n| policy.decide(&State::default(), Event::Frame(n));
         assert_eq!(at(all, 2), Action::Nothing);
         assert_eq!(at(all, 3), Action::Request);
         assert_eq!(at(Policy { background: false, ..all }, 3), Action::CompileHere);
-        assert_eq!(hot(all, 0, 1, 1000), Action::Nothing);
-        assert_eq!(at(SEEN, 1000), Action::Nothing);
+        assert_eq!(missed(all, 0, 1, 1000), Action::Nothing);
+        assert_eq!(at(SOME, 1000), Action::Nothing);
     }
 }

@@ -11,19 +11,15 @@ use crate::{
 use kiln_abi::{Context, EnterFn, EntryTable, Leave, Pc, RawEntries, Records, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An immutable compiled program: a snapshot of what is compiled, made of one or more code objects.
+/// An immutable compiled program.
 ///
 /// What each frame looks at lies in its first cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Program {
-    /// What entries are offsets from: the segment of code memory that holds all its parts. Null for the
-    /// evaluator.
+    /// What entries are offsets from. Null for the evaluator.
     base: *const u8,
     /// The words of the table of entries.
     entries: *const u32,
@@ -53,7 +49,9 @@ pub(crate) type Place<'a> = &'a dyn Fn(&[u8]) -> Result<CodeBlock, MemoryError>;
 #[derive(Debug)]
 enum Body {
     Native {
-        parts: Box<[Arc<Part>]>,
+        /// In front of the code, so that it is dropped first.
+        _registration: Registration,
+        code: CodeBlock,
         /// The words of the table of entries.
         table: CodeBlock,
     },
@@ -61,79 +59,21 @@ enum Body {
     Evaluated { module: Module, records: Records, _table: EntryTable },
 }
 
-/// A code object in its place. Programs that succeed each other share what they have in common.
-#[derive(Debug)]
-pub(crate) struct Part {
-    /// In front of the code, so that it is dropped first.
-    _registration: Registration,
-    code: CodeBlock,
-    regions: usize,
-    instructions: usize,
-}
-
-impl Part {
-    pub(crate) fn new(module: &Module, code: CodeBlock, registration: Registration) -> Self {
-        let (regions, instructions) = (module.regions.len(), module.instructions());
-        Self { _registration: registration, code, regions, instructions }
-    }
-}
-
 impl Program {
-    /// A program of one code object, whose entries are `entries`.
+    /// Of an object's text in its place. Its table of entries goes to code memory too, where it lies on the
+    /// same large pages.
     pub(crate) fn native(
         bytecode: Bytecode,
-        part: Part,
-        entries: EntryTable,
+        module: &Module,
+        (code, registration): (CodeBlock, Registration),
+        entries: &EntryTable,
         place: Place<'_>,
     ) -> Result<Self, MemoryError> {
-        Self::of_parts(bytecode, Vec::new(), part, None, entries, place)
-    }
-
-    /// This program with one more code object, whose entries take the place of those that are there. None
-    /// if that did not come to lie near enough.
-    pub(crate) fn with(
-        &self,
-        part: Part,
-        entries: EntryTable,
-        place: Place<'_>,
-    ) -> Option<Result<Self, MemoryError>> {
-        match &self.body {
-            Body::Native { parts, .. } if part.code.base().as_ptr().cast_const() == self.base => {
-                let merged = Some(EntryTable::copy(self.entries()));
-                let bytecode = self.bytecode.clone();
-                Some(Self::of_parts(bytecode, parts.to_vec(), part, merged, entries, place))
-            }
-            _ => None,
-        }
-    }
-
-    fn of_parts(
-        bytecode: Bytecode,
-        mut parts: Vec<Arc<Part>>,
-        part: Part,
-        merged: Option<EntryTable>,
-        mut entries: EntryTable,
-        place: Place<'_>,
-    ) -> Result<Self, MemoryError> {
-        let base = part.code.base().as_ptr().cast_const();
-        let offset = u32::try_from(part.code.offset()).expect("an offset within a segment");
-        entries.move_by(offset);
-        let entries = match merged {
-            None => entries,
-            Some(mut merged) => {
-                merged.extend(&entries);
-                merged
-            }
-        };
-        let bytes: Vec<u8> = entries.words().iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let table = place(&bytes)?;
-        parts.push(Arc::new(part));
-        let (regions, instructions) = parts.iter().fold((0, 0), |(regions, instructions), part| {
-            (regions + part.regions, instructions + part.instructions)
-        });
-        let words = table.ptr().as_ptr().cast_const().cast();
-        let body = Body::Native { parts: parts.into(), table };
-        Ok(Self::new(bytecode, (regions, instructions), base, (&entries, words), body))
+        let counts = (module.regions.len(), module.instructions());
+        let table = place(bytes_of(entries.words()))?;
+        let (base, words) = (code.ptr().as_ptr().cast_const(), table.ptr().as_ptr().cast_const());
+        let body = Body::Native { _registration: registration, code, table };
+        Ok(Self::new(bytecode, counts, base, (entries, words.cast()), body))
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
@@ -188,18 +128,10 @@ impl Program {
         self.instructions
     }
 
-    /// Code objects it is made of.
-    pub fn parts(&self) -> usize {
-        match &self.body {
-            Body::Native { parts, .. } => parts.len(),
-            Body::Evaluated { .. } => 1,
-        }
-    }
-
     /// Bytes of machine code and data; 0 for the evaluator.
     pub fn code_bytes(&self) -> usize {
         match &self.body {
-            Body::Native { parts, .. } => parts.iter().map(|part| part.code.len()).sum(),
+            Body::Native { code, .. } => code.len(),
             Body::Evaluated { .. } => 0,
         }
     }
@@ -207,9 +139,7 @@ impl Program {
     /// Bytes that it takes of code memory, with its tables.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.body {
-            Body::Native { parts, table } => {
-                parts.iter().map(|part| part.code.reserved()).sum::<usize>() + table.reserved()
-            }
+            Body::Native { code, table, .. } => code.reserved() + table.reserved(),
             Body::Evaluated { .. } => 0,
         }
     }
@@ -291,4 +221,9 @@ impl Program {
         let exit = kiln_ir::eval::run(module, entry as usize - 1, &mut machine);
         Leave { record: machine.record(exit), sp: machine.sp() }
     }
+}
+
+fn bytes_of(words: &[u32]) -> &[u8] {
+    // SAFETY: all bytes of integers are initialised, and bytes may lie anywhere.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }

@@ -51,8 +51,10 @@ pub(crate) struct Slot {
     /// Programs published so far.
     published: AtomicU32,
     frames: AtomicU32,
-    /// Executions of hot blocks that the interpreter did since the last compilation.
+    /// Executions of blocks that are not compiled, since the last compilation.
     missed: AtomicU32,
+    /// How often a program was thrown out.
+    evicted: AtomicU32,
     /// Frame runs that found a program, since the last sweep: one of [`USES_SAMPLED`] is counted.
     uses: AtomicU32,
     /// The same, aged. Written by the sweep alone.
@@ -75,6 +77,7 @@ impl Slot {
             published: AtomicU32::new(0),
             frames: AtomicU32::new(0),
             missed: AtomicU32::new(0),
+            evicted: AtomicU32::new(0),
             uses: AtomicU32::new(0),
             score: AtomicU32::new(0),
             idle_ms: AtomicU32::new(0),
@@ -133,13 +136,17 @@ impl Slot {
         before
     }
 
-    /// Notes that the interpreter came through a hot block that is not compiled, one that had run
-    /// so many times when it was first noted. Relaxed: a heuristic.
-    pub(crate) fn miss(&self, pc: usize, executions: u32) {
+    /// Notes that the interpreter came through a block that is not compiled; answers how often it came
+    /// through such blocks since the last compilation. Relaxed, and no single step: a heuristic.
+    #[inline]
+    pub(crate) fn miss(&self, pc: usize) -> u32 {
         let seen = self.recorded();
-        let fresh = seen.mark(pc);
-        seen.sampled.store(true, Ordering::Relaxed);
-        self.missed.fetch_add(if fresh { executions } else { 1 }, Ordering::Relaxed);
+        if seen.mark(pc) {
+            seen.counted.store(true, Ordering::Relaxed);
+        }
+        let missed = self.missed.load(Ordering::Relaxed).saturating_add(1);
+        self.missed.store(missed, Ordering::Relaxed);
+        missed
     }
 
     /// What the policy looks at.
@@ -148,6 +155,7 @@ impl Slot {
             compiled: self.pin().as_ref().map_or(0, |program| program.regions() as u32),
             fresh: self.seen().map_or(0, Seen::fresh),
             missed: self.missed.load(Ordering::Relaxed),
+            evicted: self.evicted.load(Ordering::Relaxed),
             barred: self.ticket.is_taken() || self.retired.load(Ordering::Relaxed),
         }
     }
@@ -160,8 +168,8 @@ impl Slot {
         }
     }
 
-    /// How often the code would have used a program lately, as far as is known: executions of a hot
-    /// block, or frames.
+    /// How often the code would have used a program lately, as far as is known: executions of a block, or
+    /// frames.
     pub(crate) fn demand(&self) -> u32 {
         let fresh = self.seen().map_or(0, Seen::fresh).max(1);
         let missed = self.missed.load(Ordering::Relaxed) / fresh;
@@ -205,6 +213,7 @@ impl Slot {
     /// again, and no more.
     pub(crate) fn evict(&self) {
         self.publish(None);
+        self.evicted.fetch_add(1, Ordering::Relaxed);
         self.settle();
         self.frames.store(0, Ordering::Relaxed);
         if let Some(seen) = self.seen() {
@@ -229,8 +238,9 @@ impl Slot {
 pub(crate) struct Seen {
     marks: Box<[AtomicU64]>,
     baked: Arc<Baked>,
-    /// Whether marks were set by sampling, which sees JUMPDESTs best. Relaxed, as the others.
-    sampled: AtomicBool,
+    /// Whether marks were set because the code is hot, and not because it is recorded. Relaxed, as the
+    /// others.
+    counted: AtomicBool,
     /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
     fresh: AtomicU32,
 }
@@ -238,7 +248,7 @@ pub(crate) struct Seen {
 impl Seen {
     fn new(code_len: usize, baked: Arc<Baked>) -> Self {
         let marks = (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { marks, baked, sampled: AtomicBool::new(false), fresh: AtomicU32::new(0) }
+        Self { marks, baked, counted: AtomicBool::new(false), fresh: AtomicU32::new(0) }
     }
 
     /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
@@ -282,9 +292,9 @@ impl Seen {
         self.take_fresh();
     }
 
-    /// Whether marks were set by sampling.
-    pub(crate) fn sampled(&self) -> bool {
-        self.sampled.load(Ordering::Relaxed)
+    /// Whether marks were set because the code is hot.
+    pub(crate) fn counted(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
     }
 
     /// Blocks marked since the last compilation.
@@ -353,14 +363,12 @@ mod tests {
     #[test]
     fn what_was_evicted_may_become_hot_again() {
         let slot = slot();
-        slot.miss(0, 20);
-        slot.miss(1, 20);
-        slot.miss(1, 20);
+        (0..40).for_each(|nth| assert_eq!(slot.miss(nth % 2), nth as u32 + 1));
         assert_eq!((slot.demand(), slot.state().fresh), (20, 2));
         slot.evict();
-        assert_eq!((slot.demand(), slot.state().fresh), (0, 0));
-        slot.miss(1, 20);
-        assert_eq!((slot.demand(), slot.state().fresh), (20, 1));
+        assert_eq!((slot.demand(), slot.state().fresh, slot.state().evicted), (0, 0, 1));
+        slot.miss(1);
+        assert_eq!((slot.demand(), slot.state().fresh), (1, 1));
         assert_eq!(slot.recorded().leaders().collect::<Vec<_>>(), [Pc(1)]);
     }
 }

@@ -47,6 +47,7 @@ fn unusual() -> Config {
         idle_ms_max: 0,
         slots_max: 7,
         shutdown_ms: u32::MAX,
+        huge_pages: false,
         perf_map: true,
         gdb: true,
         force: "exit=3,swap=1,evict=7,promote".parse::<Force>().unwrap(),
@@ -239,6 +240,7 @@ fn the_builder_sets_every_field() {
         idle_ms_max,
         slots_max,
         shutdown_ms,
+        huge_pages,
         perf_map,
         gdb,
         force,
@@ -257,7 +259,7 @@ fn eager_compiles_whole_contracts_on_the_calling_thread() {
         ..Config::default()
     };
     assert_eq!(Config::eager(), eager);
-    assert_eq!(Config::default().code_bytes_max, 8 << 20);
+    assert_eq!(Config::default().code_bytes_max, 32 << 20);
 }
 
 #[test]

@@ -246,6 +246,19 @@ impl Key {
         }
     }
 
+    /// Whether there is a stencil for this that handles whole words: `hand/wide.rs`.
+    pub(crate) fn is_wide(self) -> bool {
+        match self {
+            Self::Copy(_) | Self::Mload(_) | Self::Mstore(..) | Self::Calldataload(_) => true,
+            Self::Binary(Binary::And | Binary::Or | Binary::Xor, kind, _)
+            | Self::Compare(_, Cond::Eq | Cond::Ne, kind) => {
+                matches!(kind, Kind::Slot | Kind::Pool)
+            }
+            Self::Binary(Binary::Add | Binary::Sub, kind, _) => kind == Kind::Imm31,
+            _ => false,
+        }
+    }
+
     /// All stencils of the library.
     pub(crate) fn all() -> Vec<Self> {
         let mut keys = vec![Self::Byte, Self::ExitArgument, Self::Call, Self::Adjust];

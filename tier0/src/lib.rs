@@ -9,9 +9,9 @@
 //! **Never** sees bytecode, allocates executable memory, or runs what it made.
 #![forbid(unsafe_code)]
 
-mod carry;
 mod compile;
 mod describe;
+mod hand;
 mod isa;
 mod key;
 mod library;

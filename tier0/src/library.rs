@@ -15,12 +15,14 @@ use crate::{
 /// The stencils for the CPU this runs on. Made once per process, and shared.
 #[derive(Debug)]
 pub struct Library {
+    /// By key; behind them, by key, those that handle whole words, where the CPU has what they need.
     stencils: Vec<Option<Stencil>>,
     variants: Vec<Variant>,
     code: Vec<u8>,
     patches: Vec<Patch>,
     references: Vec<Reference>,
     count: usize,
+    wide: bool,
 }
 
 /// A stencil: its variants, and what decides among them.
@@ -74,7 +76,22 @@ impl Library {
     /// # Errors
     /// If there are no stencils for this target, or Cranelift made something the verifier refuses.
     pub fn new() -> Result<Self, LibraryError> {
-        let keys = Key::all();
+        Self::with(has_avx2())
+    }
+
+    /// As [`Library::new`], without vectors of 256 bits: what CPUs without AVX2 get.
+    ///
+    /// # Errors
+    /// As [`Library::new`].
+    pub fn portable() -> Result<Self, LibraryError> {
+        Self::with(false)
+    }
+
+    fn with(wide: bool) -> Result<Self, LibraryError> {
+        let mut keys: Vec<_> = Key::all().into_iter().map(|key| (key, false)).collect();
+        if wide {
+            keys.extend(Key::all().into_iter().filter(|key| key.is_wide()).map(|key| (key, true)));
+        }
         // The two compilations of a stencil do not depend on each other.
         let [first, second] = std::thread::scope(|scope| {
             let other = scope.spawn(|| author_all(&keys, &Magic::SETS[1]));
@@ -83,23 +100,24 @@ impl Library {
             [first, second]
         });
         let pairs = first?.into_iter().zip(second?).map(|(a, b)| [a, b]);
-        Self::assemble(&keys, pairs)
+        Ok(Self { wide, ..Self::assemble(&keys, pairs)? })
     }
 
     /// The library of the given compilations.
     pub(crate) fn assemble(
-        keys: &[Key],
+        keys: &[(Key, bool)],
         pairs: impl Iterator<Item = [Authored; 2]>,
     ) -> Result<Self, LibraryError> {
         let mut library = Self {
-            stencils: vec![None; Key::COUNT],
+            stencils: vec![None; 2 * Key::COUNT],
             variants: Vec::new(),
             code: Vec::new(),
             patches: Vec::new(),
             references: Vec::new(),
             count: keys.len(),
+            wide: false,
         };
-        for (&key, pair) in keys.iter().zip(pairs) {
+        for (&(key, wide), pair) in keys.iter().zip(pairs) {
             let shape = verify::verify(key, &pair)?;
             let shortable = shape.shortable();
             let mut stencil = Stencil {
@@ -118,7 +136,7 @@ impl Library {
                 let parts = shape.assemble(&short).map(|part| library.add(part));
                 library.variants.push(Variant { parts });
             }
-            library.stencils[key.index()] = Some(stencil);
+            library.stencils[place(key, wide)] = Some(stencil);
         }
         Ok(library)
     }
@@ -138,11 +156,12 @@ impl Library {
         ranges
     }
 
-    /// The encoding of a stencil that fits the values of its fields; none if there is no such
-    /// stencil.
+    /// The encoding of a stencil that fits the values of its fields, with whole words if that is wanted
+    /// and there is such a one; none if there is no such stencil.
     #[inline]
-    pub(crate) fn variant(&self, key: Key, values: &[i64; FIELDS]) -> Option<&Variant> {
-        let stencil = self.stencils.get(key.index())?.as_ref()?;
+    pub(crate) fn variant(&self, key: Key, values: &[i64; FIELDS], wide: bool) -> Option<&Variant> {
+        let whole = if wide { self.stencils[place(key, true)].as_ref() } else { None };
+        let stencil = whole.or(self.stencils[place(key, false)].as_ref())?;
         let mut index = stencil.first as usize;
         for (i, &(field, max)) in stencil.shorts[..stencil.fields as usize].iter().enumerate() {
             let value = values[field as usize];
@@ -164,6 +183,11 @@ impl Library {
         }
     }
 
+    /// Whether stencils use vectors of 256 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
     /// Position-independent code; its first byte is an [`kiln_abi::EnterFn`].
     pub fn trampoline(&self) -> &[u8] {
         &thunk::TRAMPOLINE
@@ -180,8 +204,20 @@ impl Library {
     }
 }
 
-fn author_all(keys: &[Key], magic: &Magic) -> Result<Vec<Authored>, LibraryError> {
+/// Where a stencil is found.
+fn place(key: Key, wide: bool) -> usize {
+    key.index() + if wide { Key::COUNT } else { 0 }
+}
+
+fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+fn author_all(keys: &[(Key, bool)], magic: &Magic) -> Result<Vec<Authored>, LibraryError> {
     let isa = isa::host()?;
     let mut author = Author::new(&*isa);
-    keys.iter().map(|&key| author.author(key, magic)).collect()
+    keys.iter().map(|&(key, wide)| author.author(key, magic, wide)).collect()
 }

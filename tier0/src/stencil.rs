@@ -5,7 +5,7 @@
 //! [`crate::isa`]. **Never** interprets the code that comes out: that is [`crate::verify`].
 
 use crate::{
-    LibraryError, carry,
+    LibraryError, hand,
     key::Key,
     lower::{self, Lower},
     operand::Magic,
@@ -125,9 +125,15 @@ impl<'i> Author<'i> {
         }
     }
 
-    /// Compiles one stencil, with the given values standing for its fields.
-    pub(crate) fn author(&mut self, key: Key, magic: &Magic) -> Result<Authored, LibraryError> {
-        if let Some(authored) = carry::author(key, magic) {
+    /// Compiles one stencil, with the given values standing for its fields; with whole words if `wide`,
+    /// where the key has that.
+    pub(crate) fn author(
+        &mut self,
+        key: Key,
+        magic: &Magic,
+        wide: bool,
+    ) -> Result<Authored, LibraryError> {
+        if let Some(authored) = hand::author(key, magic, wide) {
             return Ok(authored);
         }
         let params = match key {

@@ -148,6 +148,9 @@ pub(crate) struct Stitcher<'m> {
     pub values: [i64; FIELDS],
     /// What the symbols stand for.
     pub symbols: Symbols,
+    /// Whether words are handled whole: less code, which is slower right behind code that wrote them limb
+    /// by limb.
+    pub wide: bool,
     regions: Vec<u32>,
     pool: Vec<Word>,
     /// By constant, its place in the pool; behind them, the same with the bytes reversed.
@@ -176,9 +179,9 @@ impl<'m> Stitcher<'m> {
         }
         let (insts, regions) = (module.insts.len(), module.regions.len());
         let mut hot = emptied(&mut scratch.text, 64 + insts * 48 + regions * 64);
-        hot.extend(thunk::LEAVE);
+        let leave = thunk::leave(&mut hot, library.is_wide());
         let mut fixups = emptied(&mut scratch.fixups, insts / 2 + regions * 3);
-        fixups.push(Fixup { at: thunk::LEAVE_RECORDS as u32, cold: false, to: Dest::Records });
+        fixups.push(Fixup { at: leave as u32, cold: false, to: Dest::Records });
         Ok(Self {
             library,
             module,
@@ -186,6 +189,7 @@ impl<'m> Stitcher<'m> {
             cold: emptied(&mut scratch.cold, insts * 4),
             fixups,
             values: [0; FIELDS],
+            wide: false,
             symbols: Symbols { exit: None, taken: None, helper: 0, pool_a: 0, pool_b: 0 },
             regions: emptied(&mut scratch.regions, regions),
             pool: emptied(&mut scratch.pool, 0),
@@ -219,7 +223,8 @@ impl<'m> Stitcher<'m> {
 
     /// Copies and patches a stencil.
     pub(crate) fn emit(&mut self, key: Key) -> Result<(), CompileError> {
-        let variant = self.library.variant(key, &self.values).ok_or(CompileError::NoStencil)?;
+        let variant =
+            self.library.variant(key, &self.values, self.wide).ok_or(CompileError::NoStencil)?;
         let hot = self.library.part(variant, 0);
         let at = self.hot.len();
         let bases = [at as u32, self.cold.len() as u32];
@@ -302,7 +307,7 @@ impl<'m> Stitcher<'m> {
         self.symbols.exit = Some(exit);
         let to = self.target(Target::Region(region))?;
         let variant =
-            self.library.variant(Key::Poll, &self.values).ok_or(CompileError::NoStencil)?;
+            self.library.variant(Key::Poll, &self.values, false).ok_or(CompileError::NoStencil)?;
         let poll = self.library.part(variant, 0);
         let at = self.cold.len() as u32;
         copy(&mut self.cold, poll, &self.values);
@@ -370,11 +375,11 @@ impl<'m> Stitcher<'m> {
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
         self.exit_stubs(&mut text);
-        let mut thunks = [0; THUNKS];
+        let (mut thunks, wide) = ([0; THUNKS], self.library.is_wide());
         for (number, start) in thunks.iter_mut().enumerate() {
             if self.thunks[number] {
                 *start = text.len() as u32;
-                if let Some(at) = thunk::emit(&mut text, number as u8, 0) {
+                if let Some(at) = thunk::emit(&mut text, number as u8, 0, wide) {
                     let at = at as u32 - cold_start;
                     self.fixups.push(Fixup { at, cold: true, to: Dest::Records });
                 }
@@ -479,6 +484,11 @@ impl Stitcher<'_> {
     #[inline]
     pub(crate) fn set(&mut self, field: Field, value: i64) {
         self.values[field as usize] = value;
+    }
+
+    /// Whether there are stencils that handle words whole.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.library.is_wide()
     }
 
     /// Bytes of hot code so far.

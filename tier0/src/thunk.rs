@@ -20,17 +20,32 @@ pub(crate) const TRAMPOLINE: [u8; 9] = [
     0xff, 0xe2, // jmp rdx
 ];
 
-/// The way out, with the number of the exit's record in rax: returns from the trampoline with the
-/// record's address.
-pub(crate) const LEAVE: [u8; 16] = [
-    0x48, 0x8d, 0x0d, 0, 0, 0, 0, // lea rcx, [rip + records]
-    0x48, 0x8d, 0x04, 0x81, // lea rax, [rcx + 4 * rax]
-    0x48, 0x89, 0xfa, // mov rdx, rdi
-    0xc9, // leave
-    0xc3, // ret
-];
-/// Where in [`LEAVE`] the distance to the records is to be filled in.
-pub(crate) const LEAVE_RECORDS: usize = 3;
+/// `vzeroupper`: what follows may be SSE code, which on some CPUs is slow while the upper halves of vector
+/// registers are in use.
+const CLEAR_UPPER: [u8; 3] = [0xc5, 0xf8, 0x77];
+
+/// Appends the way out, with the number of the exit's record in rax: returns from the trampoline with the
+/// record's address. `wide` says whether the code before it uses vectors of 256 bits. Answers where the
+/// distance to the records is to be filled in.
+pub(crate) fn leave(code: &mut Vec<u8>, wide: bool) -> usize {
+    if wide {
+        code.extend(CLEAR_UPPER);
+    }
+    // lea rcx, [rip + records]
+    code.extend([0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
+    let records = code.len() - 4;
+    // lea rax, [rcx + 4 * rax]; mov rdx, rdi; leave; ret
+    code.extend([0x48, 0x8d, 0x04, 0x81, 0x48, 0x89, 0xfa, 0xc9, 0xc3]);
+    records
+}
+
+const NOT_EQUAL: u8 = 0x85;
+
+fn jump_if(code: &mut Vec<u8>, condition: u8, to: usize) {
+    code.extend([0x0f, condition]);
+    let behind = code.len() as i64 + 4;
+    code.extend(((to as i64 - behind) as i32).to_le_bytes());
+}
 
 const PUSH_SP: &[u8] = &[0x57];
 const PUSH_CX: &[u8] = &[0x56];
@@ -71,8 +86,11 @@ pub(crate) fn pointers(helper: Helper) -> [bool; 3] {
 }
 
 /// Appends the thunk with the given number at the end of `code`; `leave` is the offset of
-/// [`LEAVE`] in it. Answers where the distance to the records is to be filled in, if it knows of them.
-pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize) -> Option<usize> {
+/// [`leave`]'s code in it, `wide` as there. Answers where the distance to the records is to be filled in, if it knows of them.
+pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize, wide: bool) -> Option<usize> {
+    if wide {
+        code.extend(CLEAR_UPPER);
+    }
     match Helper::ALL.get(number as usize) {
         Some(&helper) => match helper.shape() {
             HelperShape::Pure1 | HelperShape::Pure2 | HelperShape::Pure3 => {
@@ -136,10 +154,8 @@ fn call(code: &mut Vec<u8>, helper: Helper, moves: &[&[u8]]) {
 /// Goes on, or leaves through the exit kept by [`begin`].
 fn end(code: &mut Vec<u8>, leave: usize) {
     push(code, &[TEST_EAX, POP_RAX, POP_CX, POP_SP]);
-    // jne leave; `leave` restores the native stack pointer, return address and all.
-    code.extend([0x0f, 0x85]);
-    let behind = code.len() as i64 + 4;
-    code.extend(((leave as i64 - behind) as i32).to_le_bytes());
+    // `leave` restores the native stack pointer, return address and all.
+    jump_if(code, NOT_EQUAL, leave);
     push(code, &[RET]);
 }
 

@@ -374,9 +374,24 @@ mod tests {
     fn pairs() -> Vec<(Key, [Authored; 2])> {
         let isa = isa::host().expect("a supported host");
         let mut author = Author::new(&*isa);
-        let mut both =
-            |key| [0, 1].map(|set| author.author(key, &Magic::SETS[set]).expect("compiles"));
-        Key::all().into_iter().map(|key| (key, both(key))).collect()
+        let mut both = |key, wide| {
+            [0, 1].map(|set| author.author(key, &Magic::SETS[set], wide).expect("compiles"))
+        };
+        let wide = Key::all().into_iter().filter(|key| key.is_wide()).map(|key| (key, true));
+        let all = Key::all().into_iter().map(|key| (key, false)).chain(wide);
+        all.map(|(key, wide)| (key, both(key, wide))).collect()
+    }
+
+    /// Only these are other code where words are handled whole.
+    #[test]
+    fn what_is_wide_is_known() {
+        let isa = isa::host().expect("a supported host");
+        let mut author = Author::new(&*isa);
+        for key in Key::all() {
+            let mut bytes =
+                |wide| author.author(key, &Magic::SETS[0], wide).expect("compiles").bytes;
+            assert_eq!(bytes(false) != bytes(true), key.is_wide(), "{key:?}");
+        }
     }
 
     #[test]

@@ -118,8 +118,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Insn> {
         rex = bytes[i];
         i += 1;
     }
-    if at(i)? == 0xc4 {
-        return vex3(bytes, i);
+    match at(i)? {
+        0xc4 => return vex3(bytes, i),
+        0xc5 => return vex2(bytes, i),
+        _ => {}
     }
     let opcode_at;
     let (form, one_byte) = if at(i)? == 0x0f {
@@ -134,17 +136,33 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Insn> {
     Some(Insn { one_byte, ..insn })
 }
 
-/// BMI instructions, with a three-byte VEX prefix at `i`.
+/// Vector instructions, with a two-byte VEX prefix at `i`.
+fn vex2(bytes: &[u8], i: usize) -> Option<Insn> {
+    let (p, opcode) = (*bytes.get(i + 1)?, *bytes.get(i + 2)?);
+    let form = match opcode {
+        0x6f | 0x7f | 0xdb | 0xeb | 0xef => VECTOR,
+        0x6e => Form::ModRm { imm: 0, reg: false, rm: true },
+        _ => return None,
+    };
+    body(bytes, i + 2, form, p & 0x80 == 0, false, false)
+}
+
+/// BMI and vector instructions, with a three-byte VEX prefix at `i`.
 fn vex3(bytes: &[u8], i: usize) -> Option<Insn> {
     let (p1, p2, opcode) = (*bytes.get(i + 1)?, *bytes.get(i + 2)?, *bytes.get(i + 3)?);
     let form = match (p1 & 0x1f, opcode) {
         (2, 0xf2 | 0xf5 | 0xf6 | 0xf7) => GENERAL,
         (2, 0xf3) => digit(0),
         (3, 0xf0) => Form::ModRm { imm: 1, reg: true, rm: true },
+        (1, 0x6e) => Form::ModRm { imm: 0, reg: false, rm: true },
+        (2, 0x00 | 0x17) => VECTOR,
+        (3, 0x00) => Form::ModRm { imm: 1, reg: false, rm: false },
         _ => return None,
     };
     let mut insn = body(bytes, i + 3, form, p1 & 0x80 == 0, p1 & 0x40 == 0, p1 & 0x20 == 0)?;
-    insn.operand_regs |= 1 << (!p2 >> 3 & 15);
+    if p1 & 0x1f != 1 && opcode >= 0xf0 {
+        insn.operand_regs |= 1 << (!p2 >> 3 & 15);
+    }
     Some(insn)
 }
 
@@ -252,6 +270,11 @@ mod tests {
             (&[0xc4, 0xe2, 0xf3, 0xf6, 0xc2], 5),
             (&[0x48, 0x8d, 0x05, 1, 2, 3, 4], 7),
             (&[0x42, 0x8b, 0x04, 0x81], 4),
+            (&[0xc5, 0xfe, 0x6f, 0x47, 0x20], 5),
+            (&[0xc5, 0xfd, 0xef, 0x05, 1, 2, 3, 4], 8),
+            (&[0xc4, 0xe3, 0xfd, 0x00, 0x47, 0x20, 0x1b], 7),
+            (&[0xc4, 0xe2, 0x7d, 0x17, 0xc0], 5),
+            (&[0xc4, 0xe1, 0xf9, 0x6e, 0xc0], 5),
         ];
         for (bytes, len) in cases {
             let insn = decode(bytes).unwrap_or_else(|| panic!("{bytes:x?} is not decoded"));

@@ -95,9 +95,6 @@ struct Native {
     trampoline: CodeBlock,
 }
 
-/// Blocks behind a hot one that are compiled with it.
-const FOLLOWED: usize = 4;
-
 impl Shared {
     pub(super) fn new(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
         let observer = Observer::new(&config, hooks);
@@ -346,9 +343,9 @@ impl Shared {
         };
         slot.settle();
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
-        let follow = if seen.is_some_and(Seen::sampled) { FOLLOWED } else { 0 };
+        let counted = seen.is_some_and(Seen::counted);
         let cancelled = || job.is_cancelled();
-        let task = Task { subject, seen, follow, select: &select, cancelled: &cancelled };
+        let task = Task { subject, seen, counted, select: &select, cancelled: &cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.

@@ -43,10 +43,9 @@ impl Between<'_> {
             let code = Code::Known { slot: held.slot, published };
             Counting { engine: held.engine, code, tag: held.tag }
         });
-        let between = entries.is_some();
         let is_hot = |bytecode: &ExtBytecode| {
             let counting = counting.as_ref();
-            counting.is_some_and(|counting| counting.block(bytecode, bytecode.pc(), between))
+            counting.is_some_and(|counting| counting.block(bytecode, bytecode.pc()))
         };
         if leads && is_hot(&interpreter.bytecode) {
             return Stopped::Newer;
@@ -127,7 +126,7 @@ pub(crate) fn run_cold<H: Host>(
     let counting =
         Counting { engine, code: Code::Unknown { hash, baked }, tag: CodeTag::new(hash) };
     let bytecode = &interpreter.bytecode;
-    if counting.block(bytecode, bytecode.pc(), false) {
+    if counting.block(bytecode, bytecode.pc()) {
         return false;
     }
     let mut watching = Watching { entries: None, memo, counting: Some(counting), replaced };

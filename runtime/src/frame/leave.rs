@@ -89,7 +89,7 @@ unsafe fn top_two(exit: &Record<'_>, entry: *mut Word) -> (Word, Word) {
         match written.map_or(Written::Slot(slot), |(_, written)| written) {
             // SAFETY: the caller's.
             Written::Slot(slot) => unsafe { *entry.offset(slot.0 as isize) },
-            Written::Const(word) => word,
+            Written::Const(packed) => packed.word(),
         }
     };
     (word(1), word(2))

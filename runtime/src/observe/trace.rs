@@ -30,7 +30,7 @@ pub(crate) fn false_hash(code: &Bytecode) {
 }
 
 /// A block that is not compiled is hot.
-pub(crate) fn hot_block(code: &Bytecode, pc: usize) {
+pub(crate) fn missed(code: &Bytecode, pc: usize) {
     trace!(target: TARGET, code = %code.hash_slow(), pc, "hot block");
 }
 

@@ -13,7 +13,7 @@ use crate::{
     operand::Field,
     stitch::{Emitted, Scratch, Stitcher, Text},
 };
-use kiln_abi::{CodeObject, EntryTable, HelperShape, Slot, Word};
+use kiln_abi::{CodeObject, EntryTable, HelperShape, STACK_LIMIT, Slot, Word};
 use kiln_ir::{Bounds, ConstId, Inst, Limits, Module, Op, Operand, Region, Target, Terminator};
 
 /// Constants that stand in a 32-bit immediate or displacement are at most this, so that a word at
@@ -104,11 +104,50 @@ fn classify(word: Word) -> Constant {
 
 struct Compiler<'m> {
     module: &'m Module,
+    loops: Loops,
     code: Stitcher<'m>,
     entries: EntryTable,
     /// Words by which the stack pointer has moved in the region.
     moved: i64,
     traced: Option<Vec<Traced>>,
+}
+
+/// The regions that lie in a loop of constant jumps: between the target of a back-edge and the back-edge.
+/// They run over and over, so that there speed counts, and elsewhere size.
+struct Loops {
+    /// By region, how many loops begin less how many ended in front of it, summed up.
+    depth: Vec<u32>,
+}
+
+impl Loops {
+    fn of(module: &Module) -> Self {
+        let mut change = vec![0i32; module.regions.len() + 1];
+        for (index, region) in module.regions.iter().enumerate() {
+            let mut edge = |target| {
+                if let Target::Back { region: to, .. } = target
+                    && let Some(begins) = change.get_mut(to as usize)
+                {
+                    *begins += 1;
+                    change[index + 1] -= 1;
+                }
+            };
+            match region.terminator {
+                Terminator::Jump(target) => edge(target),
+                Terminator::Branch { taken, next, .. } => [taken, next].into_iter().for_each(edge),
+                Terminator::JumpDynamic { .. } | Terminator::Exit(_) => {}
+            }
+        }
+        let mut sum = 0;
+        let depth = change.into_iter().map(|change| {
+            sum += change;
+            sum.max(0) as u32
+        });
+        Self { depth: depth.collect() }
+    }
+
+    fn contains(&self, region: usize) -> bool {
+        self.depth.get(region).is_some_and(|&depth| depth > 0)
+    }
 }
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -124,6 +163,7 @@ impl<'m> Compiler<'m> {
         }
         Ok(Self {
             module,
+            loops: Loops::of(module),
             code: Stitcher::new(library, module, scratch)?,
             entries: EntryTable::new(module.code_len as usize, module.regions.len()),
             moved: 0,
@@ -152,6 +192,7 @@ impl<'m> Compiler<'m> {
                 return Err(CompileError::Malformed("a region behind the code"));
             }
             self.entries.insert(region.pc, start, region.is_jumpdest);
+            self.code.wide = self.code.is_wide() && !self.loops.contains(index);
             self.moved = 0;
             self.check(region)?;
             self.note(index, None, start as usize);
@@ -186,8 +227,14 @@ impl<'m> Compiler<'m> {
         if !(need || grow || gas) {
             return Ok(());
         }
-        self.code.set(Field::A, -32 * i64::from(region.need));
-        self.code.set(Field::B, 32 * i64::from(region.grow));
+        let (words, room) = (i64::from(region.need), i64::from(region.grow));
+        let (words, room) = (32 * words, 32 * room);
+        self.code.set(Field::A, -words);
+        let most = 32 * STACK_LIMIT as i64;
+        if need && grow && words + room > most {
+            return Err(CompileError::Malformed("more words than a stack holds"));
+        }
+        self.code.set(Field::B, if need { most - words - room } else { room });
         self.imm(Field::Imm, region.gas)?;
         self.code.symbols.exit = Some(region.entry_exit);
         self.code.emit(Key::Check { need, grow, gas })

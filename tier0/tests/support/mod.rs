@@ -10,8 +10,15 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use std::{ffi::c_void, ptr, sync::LazyLock};
 
 /// The library all tests share.
-pub static LIBRARY: LazyLock<Library> =
-    LazyLock::new(|| Library::new().expect("the library verifies"));
+///
+/// With the variable `PORTABLE` it is the one for CPUs without AVX2.
+pub static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+    let library = match std::env::var_os("PORTABLE") {
+        Some(_) => Library::portable(),
+        None => Library::new(),
+    };
+    library.expect("the library verifies")
+});
 
 /// Words of the stack below and above the block's entry that tests use.
 pub const HEIGHT: usize = 40;
@@ -168,6 +175,7 @@ impl Machine {
             outcome: Outcome::Bail,
             calldata: ptr::null(),
             calldata_len: 0,
+            swap_bytes: SWAP_BYTES,
             msize: 0,
             returndata_len: 0,
             address: ptr::null(),
