@@ -7,7 +7,7 @@
 //! Thunks are for calls on paths that hardly ever run: they keep all registers, so that the paths around them
 //! need not care. Their arguments are in rdi, rsi, rdx, rcx.
 
-use crate::{CompileError, thunk};
+use crate::{CompileError, library, thunk};
 use cranelift_codegen::{
     CompiledCode, FinalizedRelocTarget,
     binemit::Reloc,
@@ -113,7 +113,9 @@ pub(super) fn assemble(
 ) -> Result<CodeObject, CompileError> {
     let body = code.code_buffer();
     let mut text = Vec::with_capacity(BODY + body.len() + records.bytes() + 256);
-    entry(&mut text);
+    let leave = thunk::leave(&mut text, false);
+    let entry = text.len();
+    emit_entry(&mut text);
     text.extend(body);
     let mut places = [None; Symbol::ALL.len()];
     let mut references = Vec::with_capacity(code.buffer.relocs().len());
@@ -145,9 +147,9 @@ pub(super) fn assemble(
         let to = places[symbol].unwrap_or(records_at) as i64 + addend;
         refer(&mut text, at, to)?;
     }
-    refer(&mut text, thunk::LEAVE_RECORDS, records_at as i64 - 4)?;
+    refer(&mut text, leave, records_at as i64 - 4)?;
     let mut entries = EntryTable::new(function.code_len as usize, 1);
-    entries.insert(function.pc, thunk::LEAVE.len() as u32, function.is_jumpdest);
+    entries.insert(function.pc, entry as u32, function.is_jumpdest);
     entries.shrink();
     Ok(CodeObject { text, code_len, records: records_at, entries, blocks: function.blocks.len() })
 }
@@ -160,15 +162,19 @@ fn refer(text: &mut [u8], at: usize, to: i64) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// The way out, and the entry: it keeps stack pointer and context, calls the body, and leaves with the number
-/// that it answers.
-fn entry(text: &mut Vec<u8>) {
-    text.extend(thunk::LEAVE);
+/// Appends the entry: it keeps stack pointer and context, calls the body, and leaves with the number that it
+/// answers.
+fn emit_entry(text: &mut Vec<u8>) {
+    if library::has_avx2() {
+        // vzeroupper: stencils jump here with vectors of 256 bits in use, and helpers are SSE code.
+        text.extend([0xc5, 0xf8, 0x77]);
+    }
     // push rdi; push rsi; call body; pop rsi; pop rdi; jmp leave
     text.extend([0x57, 0x56, 0xe8]);
     let behind = text.len() + 4;
     text.extend(((BODY - behind) as u32).to_le_bytes());
     text.extend([0x5e, 0x5f, 0xeb]);
     text.push((text.len() as u8 + 1).wrapping_neg());
+    debug_assert!(text.len() <= BODY);
     text.resize(BODY, 0xcc);
 }

@@ -166,6 +166,7 @@ impl World {
             outcome: Outcome::Bail,
             calldata: self.calldata.as_ptr(),
             calldata_len: self.calldata.len() as u64,
+            swap_bytes: kiln_abi::SWAP_BYTES,
             returndata_len: 17,
             caller: ptr::null(),
             address: ptr::null(),
