@@ -22,6 +22,7 @@ mod opcode;
 mod parse;
 #[cfg(test)]
 mod sample;
+pub mod ssa;
 mod verify;
 
 pub use build::{Scratch, build};

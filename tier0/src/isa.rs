@@ -1,6 +1,6 @@
 //! The code generator's settings.
 //!
-//! **Owns** the flags every stencil is authored with. **Callers guarantee** nothing. **Never** enables
+//! **Owns** the flags stencils and regions are made with. **Callers guarantee** nothing. **Never** enables
 //! a CPU feature the host does not have, nor AVX: its encodings are longer than SSE's.
 
 use crate::LibraryError;
@@ -22,12 +22,25 @@ const FLAGS: [(&str, &str); 8] = [
     ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
 ];
 
-/// The code generator for the CPU this runs on.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+/// Flags of regions besides. Their frames may be larger than a guard page, so each page is touched.
+const REGION_FLAGS: [(&str, &str); 2] =
+    [("enable_probestack", "true"), ("probestack_strategy", "inline")];
+
+/// The code generator of stencils for the CPU this runs on.
 pub(crate) fn host() -> Result<OwnedTargetIsa, LibraryError> {
+    with(&[])
+}
+
+/// The code generator of regions for the CPU this runs on.
+pub(crate) fn regions() -> Result<OwnedTargetIsa, LibraryError> {
+    with(&REGION_FLAGS)
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn with(more: &[(&str, &str)]) -> Result<OwnedTargetIsa, LibraryError> {
     let settings = |error: settings::SetError| LibraryError::Settings(error.to_string());
     let mut flags = settings::builder();
-    for (name, value) in FLAGS {
+    for (name, value) in FLAGS.iter().chain(more) {
         flags.set(name, value).map_err(settings)?;
     }
     let mut isa = isa::lookup_by_name("x86_64-unknown-linux-gnu")
@@ -51,9 +64,9 @@ pub(crate) fn host() -> Result<OwnedTargetIsa, LibraryError> {
         .map_err(|error| LibraryError::Settings(error.to_string()))
 }
 
-/// There is no stencil library for this target.
+/// There is no code generator for this target.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(crate) fn host() -> Result<OwnedTargetIsa, LibraryError> {
+fn with(_: &[(&str, &str)]) -> Result<OwnedTargetIsa, LibraryError> {
     let _ = FLAGS;
     Err(LibraryError::Unsupported)
 }

@@ -17,6 +17,7 @@ mod key;
 mod library;
 mod lower;
 mod operand;
+pub mod region;
 mod shape;
 mod stencil;
 mod stitch;
@@ -82,6 +83,9 @@ pub enum CompileError {
     /// The work was called off.
     #[error(transparent)]
     Cancelled(#[from] kiln_ir::Cancelled),
+    /// Cranelift could not compile a region.
+    #[error("the region does not compile: {0}")]
+    Codegen(String),
     /// There is no stencil for an operation.
     #[error("there is no stencil for an operation")]
     NoStencil,

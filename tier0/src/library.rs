@@ -209,7 +209,8 @@ fn place(key: Key, wide: bool) -> usize {
     key.index() + if wide { Key::COUNT } else { 0 }
 }
 
-fn has_avx2() -> bool {
+/// Whether the CPU has vectors of 256 bits that stencils use.
+pub(crate) fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::is_x86_feature_detected!("avx2");
     #[cfg(not(target_arch = "x86_64"))]

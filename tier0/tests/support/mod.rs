@@ -40,6 +40,11 @@ impl Program {
     pub fn new(module: &Module) -> Self {
         let object =
             kiln_tier0::compile(&LIBRARY, module, &Limits::default()).expect("the module compiles");
+        Self::load(object, &module.exits)
+    }
+
+    /// Maps an object with these exits.
+    pub fn load(object: CodeObject, exits: &ExitTable) -> Self {
         let len = (TEXT + object.text.len()).next_multiple_of(4096);
         // SAFETY: a fresh mapping; the copies stay inside of it, and it is made executable only after
         // they are done.
@@ -54,7 +59,7 @@ impl Program {
             mapping
         };
         let mut records = Records::default();
-        assert!(records.pack(&module.exits));
+        assert!(records.pack(exits));
         Self { object, records, mapping, len }
     }
 
@@ -64,27 +69,32 @@ impl Program {
 
     /// Runs from the region at `pc`.
     pub fn run(&self, machine: &mut Machine, pc: usize) -> Left {
+        machine.prepare();
+        let sp = machine.cx.stack_base.wrapping_add(machine.height);
+        let left = self.enter(&mut machine.cx, sp, pc);
+        let calls = &mut machine.host.calls;
+        calls.iter_mut().for_each(|call| call.exit = self.exit(call.record));
+        left
+    }
+
+    /// Enters at `pc`, with a context that is complete but for what belongs to the program.
+    pub fn enter(&self, cx: &mut Context, sp: *mut Word, pc: usize) -> Left {
         let entry = self.object.entries.get(pc).expect("an entry");
         let entries = self.object.entries.raw();
-        machine.prepare();
-        let cx = &mut machine.cx;
         cx.entries = entries.as_ptr();
         cx.entries_len = entries.len() as u64;
         cx.code_base = self.base();
-        let sp = cx.stack_base.wrapping_add(machine.height);
         // SAFETY: offset 0 of the trampoline is an `EnterFn`; the context was filled in above, `sp` is
         // inside of the stack, and the entry is one of the mapped object.
         let left = unsafe {
             let enter: EnterFn = std::mem::transmute(self.mapping);
             enter(cx, sp, self.base().wrapping_add(entry as usize))
         };
-        let calls = &mut machine.host.calls;
-        calls.iter_mut().for_each(|call| call.exit = self.exit(call.record));
         Left { exit: self.exit(left.record), moved: (left.sp as isize - sp as isize) / 32 }
     }
 
     /// The exit whose record lies at an address.
-    fn exit(&self, record: ExitRecord) -> ExitId {
+    pub fn exit(&self, record: ExitRecord) -> ExitId {
         let at = (record as usize).wrapping_sub(self.base() as usize + self.object.records);
         let number = self.records.numbers.iter().position(|&number| number as usize * 4 == at);
         number.map_or(NO_EXIT, |number| ExitId(number as u32))

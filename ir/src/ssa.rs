@@ -1,0 +1,48 @@
+//! SSA regions: the form that optimising compilers take.
+//!
+//! **Owns** everything from basic blocks to optimised regions: jump resolution, the choice of
+//! regions, the SSA [`Function`], its construction and optimisation, what is known of values, the
+//! verifier, the text form and the evaluator.
+//!
+//! **Callers guarantee** nothing: any bytes are valid input. Work is linear in the size of the code
+//! and bounded by constants for each region.
+//!
+//! **Never** knows revm's interpreter, machine code, or unsafe code. Nothing here decides whether a
+//! region is worth its compilation.
+
+mod analysis;
+mod bounds;
+mod build;
+mod choose;
+mod cleanup;
+mod compile;
+mod display;
+mod dominators;
+pub mod eval;
+mod facts;
+mod finish;
+pub mod function;
+mod graph;
+mod jumps;
+mod optimise;
+mod params;
+mod place;
+mod reach;
+mod region;
+mod simplify;
+mod sink;
+mod summary;
+mod verify;
+
+pub use analysis::Analysis;
+pub use choose::{Choice, choose};
+pub use compile::build;
+pub use function::{
+    Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
+};
+pub use jumps::Jumps;
+pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};
+pub use verify::{Place, VerifyError, verify};
+
+#[cfg(test)]
+mod tests;
