@@ -31,10 +31,12 @@ lint:
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
-# Optimised, with debug assertions and overflow checks, revm's included.
+# Optimised, with debug assertions and overflow checks, revm's included. PORTABLE: the stencils that CPUs
+# without AVX2 get.
 unit:
 	$(CARGO) test --profile checked --workspace
 	$(CARGO) test --profile checked -p kiln-runtime --features metrics --test metrics
+	PORTABLE=1 $(CARGO) test --profile checked -p kiln-tier0 --tests
 
 # Function addresses differ between crates only in release builds: see revm's instruction tables.
 tables:

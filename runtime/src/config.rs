@@ -121,7 +121,7 @@ impl Default for Config {
             compile: Compile::Seen,
             warm_frames: 32,
             recording: false,
-            code_bytes_max: 32 << 20,
+            code_bytes_max: 64 << 20,
             limits: Limits::default(),
             hot_executions: 96,
             compile_threads: 1,

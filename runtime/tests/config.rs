@@ -259,7 +259,7 @@ fn eager_compiles_whole_contracts_on_the_calling_thread() {
         ..Config::default()
     };
     assert_eq!(Config::eager(), eager);
-    assert_eq!(Config::default().code_bytes_max, 32 << 20);
+    assert_eq!(Config::default().code_bytes_max, 64 << 20);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     hooks::{CompileThread, Hooks, Tier},
     known::Known,
     local::Local,
-    memory::{CodeBlock, CodeMemory},
+    memory::{CodeBlock, CodeMemory, MemoryError},
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::Policy,
     program::Program,
@@ -315,7 +315,10 @@ impl Shared {
             self.memory.use_huge_pages();
         }
         stats.compile_errors += result.is_err() as u64;
-        if matches!(result, Err(CompileError::StorageBound)) {
+        if matches!(
+            result,
+            Err(CompileError::StorageBound | CompileError::Memory(MemoryError::Full { .. }))
+        ) {
             slot.leave_alone();
         }
         self.count(stats);
