@@ -131,6 +131,7 @@ impl Slot {
     }
 
     /// Programs published so far.
+    #[inline]
     pub(crate) fn published(&self) -> u32 {
         self.published.load(Ordering::Acquire)
     }
@@ -175,6 +176,7 @@ impl Slot {
     }
 
     /// Whether a frame run that begins is one of those. Relaxed, and no single step: a heuristic.
+    #[inline]
     pub(crate) fn is_alone(&self) -> bool {
         let left = self.alone.load(Ordering::Relaxed);
         if left > 0 {

@@ -112,6 +112,10 @@ struct Compiler<'m> {
     traced: Option<Vec<Traced>>,
 }
 
+/// Regions between the ends of a back-edge, at most, for it to be a loop: longer ones mostly lead to code that
+/// several places share.
+const LOOP_MAX: usize = 32;
+
 /// The regions that lie in a loop of constant jumps: between the target of a back-edge and the back-edge.
 /// They run over and over, so that there speed counts, and elsewhere size.
 struct Loops {
@@ -125,6 +129,7 @@ impl Loops {
         for (index, region) in module.regions.iter().enumerate() {
             let mut edge = |target| {
                 if let Target::Back { region: to, .. } = target
+                    && index - (to as usize).min(index) < LOOP_MAX
                     && let Some(begins) = change.get_mut(to as usize)
                 {
                     *begins += 1;
