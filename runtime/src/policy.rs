@@ -33,8 +33,8 @@ const SEEN: u32 = 4;
 const JOB_BLOCKS: u32 = 8;
 /// Blocks that a frame runs between its start or a call and its next call or its end, from which it gains by
 /// being compiled: entering compiled code and leaving it costs what some ten instructions do in the
-/// interpreter, and with cold caches more.
-const BLOCKS_OF_RUN: u32 = 2;
+/// interpreter, and with cold caches several times that.
+const BLOCKS_OF_RUN: u32 = 4;
 /// From so many runs on their mean counts.
 const RUNS_MIN: u32 = 64;
 /// Each time a code's program is thrown out, its next one has to pay twice as much, up to 2 to the power of
@@ -231,9 +231,9 @@ mod tests {
             let state = State { fresh: 2, missed, runs, ..State::default() };
             SOME.decide(&state, Event::Missed)
         };
-        assert_eq!(runs(64, 127), Action::LeaveAlone);
+        assert_eq!(runs(64, 255), Action::LeaveAlone);
         assert_eq!(runs(63, 39), Action::Nothing, "who knows yet");
-        assert_ne!(runs(64, 128), Action::LeaveAlone);
+        assert_ne!(runs(64, 256), Action::LeaveAlone);
     }
 
     #[test]
