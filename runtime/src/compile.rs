@@ -67,7 +67,8 @@ impl CompileError {
         match self {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
-            Self::Memory(MemoryError::Full { .. }) => Failure::NoRoom(text()),
+            // It may be worth it later: what it runs changes.
+            Self::StorageBound | Self::Memory(MemoryError::Full { .. }) => Failure::NoRoom(text()),
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             _ => Failure::Failed(text()),

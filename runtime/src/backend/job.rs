@@ -161,7 +161,7 @@ pub(crate) enum Failure {
     Failed(Arc<str>),
     /// It panicked, and caught that itself.
     Panicked(Arc<str>),
-    /// There was no room for the result.
+    /// There was no room for the result, or it was not worth having.
     NoRoom(Arc<str>),
     /// The same input fails always.
     Hopeless(Arc<str>),

@@ -38,8 +38,8 @@ pub(crate) enum Attempt {
     Compiled,
     /// It failed, and may fail again.
     Failed,
-    /// There was no room for what it made. That says nothing about the subject: it waits as after a
-    /// failure, but is not quarantined for it.
+    /// There was no room for what it made, or that was not worth having. That says nothing about the
+    /// subject: it waits as after a failure, but is not quarantined for it.
     NoRoom,
     /// It failed, and would always fail.
     Hopeless,
