@@ -55,15 +55,23 @@ impl<'a> RawEntries<'a> {
         self.pcs
     }
 
-    /// As [`EntryTable::get`].
+    /// The native offset at which `pc` is entered.
     #[inline]
     pub fn get(&self, pc: usize) -> Option<u32> {
-        if pc >= self.pcs {
-            return None;
+        match self.entry(pc) {
+            0 => None,
+            entry => Some(entry >> 1),
         }
-        let chunk = *self.words.get(pc / (2 * CHUNK))? >> field_shift(pc) & 0xffff;
-        let entry = *self.words.get(chunk as usize * CHUNK + pc % CHUNK)?;
-        (entry != 0).then_some(entry >> 1)
+    }
+
+    /// What [`EntryTable::read`] answers for `pc`.
+    #[inline]
+    fn entry(&self, pc: usize) -> u32 {
+        if pc >= self.pcs {
+            return 0;
+        }
+        let chunk = self.words[pc / (2 * CHUNK)] >> field_shift(pc) & 0xffff;
+        self.words[chunk as usize * CHUNK + pc % CHUNK]
     }
 }
 
@@ -118,15 +126,12 @@ impl EntryTable {
     /// The native offset at which `pc` is entered.
     #[inline]
     pub fn get(&self, pc: usize) -> Option<u32> {
-        match self.entry(pc) {
-            0 => None,
-            entry => Some(entry >> 1),
-        }
+        self.raw().get(pc)
     }
 
     /// Whether `pc` is an entry that a computed jump may reach.
     pub fn is_jumpdest(&self, pc: usize) -> bool {
-        self.entry(pc) & 1 != 0
+        self.raw().entry(pc) & 1 != 0
     }
 
     /// The table as compiled code reads it. Valid until an entry is added.
@@ -150,14 +155,6 @@ impl EntryTable {
         unsafe {
             let chunk = *entries.add(pc / (2 * CHUNK)) >> field_shift(pc) & 0xffff;
             *entries.add(chunk as usize * CHUNK + pc % CHUNK)
-        }
-    }
-
-    #[inline]
-    fn entry(&self, pc: usize) -> u32 {
-        match pc < self.pcs {
-            true => self.table[self.chunk(pc) * CHUNK + pc % CHUNK],
-            false => 0,
         }
     }
 
@@ -209,7 +206,6 @@ mod tests {
         let entry = unsafe { EntryTable::read(raw.as_ptr(), raw.len() as u64, pc as u64) };
         assert_eq!(table.get(pc), (entry != 0).then_some(entry >> 1));
         assert_eq!(table.is_jumpdest(pc), entry & 1 != 0);
-        assert_eq!(raw.get(pc), table.get(pc));
         entry
     }
 

@@ -80,6 +80,15 @@ pub struct Exit {
     pub fixups_len: u16,
 }
 
+impl Exit {
+    /// An exit at `pc` that changes nothing: nothing to write, no gas to give back. Its fixups, if it gets
+    /// any, begin at `fixups_start`.
+    pub const fn plain(pc: Pc, kind: ExitKind, fixups_start: u32) -> Self {
+        let (moved, height, gas_back, rest) = (0, 0, 0, 0);
+        Self { pc, kind, moved, height, gas_back, rest, fixups_start, fixups_len: 0 }
+    }
+}
+
 /// The exits of a code object, or of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitTable {

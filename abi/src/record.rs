@@ -35,9 +35,6 @@ pub struct Records {
 }
 
 impl Records {
-    /// The bits of a record's first word that are its pc.
-    pub const PC_MASK: u32 = (1 << PC_BITS) - 1;
-
     /// Empties both, and packs the exits of a table. Answers false if one can not be expressed, which no
     /// exit of verified IR is.
     #[must_use]
@@ -153,7 +150,7 @@ impl Record<'_> {
             unsafe { (third, *at.add(3), *at.add(4), 5) }
         };
         Record {
-            pc: Pc(first & Records::PC_MASK),
+            pc: Pc(first & ((1 << PC_BITS) - 1)),
             kind: KINDS[(first >> PC_BITS & 7) as usize],
             moved: second as i16,
             height: (second >> 16) as i16,

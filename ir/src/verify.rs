@@ -71,9 +71,9 @@ impl fmt::Display for Place {
     }
 }
 
-type Rule = Result<(), &'static str>;
+pub(crate) type Rule = Result<(), &'static str>;
 
-fn rule(holds: bool, rule: &'static str) -> Rule {
+pub(crate) fn rule(holds: bool, rule: &'static str) -> Rule {
     if holds { Ok(()) } else { Err(rule) }
 }
 

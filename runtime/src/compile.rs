@@ -68,7 +68,7 @@ impl CompileError {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
             // It may be worth it later: what it runs changes.
-            Self::StorageBound | Self::Memory(MemoryError::Full { .. }) => Failure::NoRoom(text()),
+            Self::StorageBound | Self::Memory(MemoryError::Full { .. }) => Failure::Unused(text()),
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             _ => Failure::Failed(text()),

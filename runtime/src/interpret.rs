@@ -97,7 +97,7 @@ pub(crate) enum Stopped {
     Newer,
 }
 
-/// Who is told of hot blocks.
+/// Who is told of blocks that are not compiled.
 pub(crate) struct Counting<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) code: Code<'a>,

@@ -21,13 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Program {
     /// What entries are offsets from. Null for the evaluator.
     base: *const u8,
-    /// The words of the table of entries.
-    entries: *const u32,
-    entries_words: u32,
-    /// One more than the bytes of bytecode.
-    pcs: u32,
-    /// The entry at pc 0; 0 for none.
-    first: u32,
+    entries: Entries,
     /// Its slot has another program, or none. Set (release) after that was stored; who sees it
     /// (acquire) does not find this one in the slot.
     superseded: AtomicBool,
@@ -41,6 +35,26 @@ pub struct Program {
 unsafe impl Send for Program {}
 // SAFETY: as above.
 unsafe impl Sync for Program {}
+
+/// The table of entries, wherever its words lie.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entries {
+    words: *const u32,
+    len: u32,
+    /// One more than the bytes of bytecode.
+    pcs: u32,
+    /// The entry at pc 0; 0 for none.
+    first: u32,
+}
+
+impl Entries {
+    /// A table whose words lie at `words`.
+    fn at(words: *const u32, table: &EntryTable) -> Self {
+        let (len, pcs) = (table.words().len() as u32, table.raw().len() as u32);
+        Self { words, len, pcs, first: table.get(0).unwrap_or(0) }
+    }
+}
 
 /// Puts bytes into code memory.
 pub(crate) type Place<'a> = &'a dyn Fn(&[u8]) -> Result<CodeBlock, MemoryError>;
@@ -73,7 +87,7 @@ impl Program {
         let table = place(bytes_of(entries.words()))?;
         let (base, words) = (code.ptr().as_ptr().cast_const(), table.ptr().as_ptr().cast_const());
         let body = Body::Native { _registration: registration, code, table };
-        Ok(Self::new(bytecode, counts, base, (entries, words.cast()), body))
+        Ok(Self::new(bytecode, counts, base, Entries::at(words.cast(), entries), body))
     }
 
     pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
@@ -86,25 +100,22 @@ impl Program {
         let mut records = Records::default();
         let packed = records.pack(&module.exits);
         assert!(packed, "verified IR has exits that can be packed");
-        let table = entries.clone();
-        let words = table.words().as_ptr();
-        let body = Body::Evaluated { module, records, _table: table };
-        Self::new(bytecode, counts, std::ptr::null(), (&entries, words), body)
+        let found = Entries::at(entries.words().as_ptr(), &entries);
+        // On the heap, where the words stay as the table moves.
+        let body = Body::Evaluated { module, records, _table: entries };
+        Self::new(bytecode, counts, std::ptr::null(), found, body)
     }
 
     fn new(
         bytecode: Bytecode,
         (regions, instructions): (usize, usize),
         base: *const u8,
-        (entries, words): (&EntryTable, *const u32),
+        entries: Entries,
         body: Body,
     ) -> Self {
         Self {
             base,
-            entries: words,
-            entries_words: entries.words().len() as u32,
-            pcs: entries.raw().len() as u32,
-            first: entries.get(0).unwrap_or(0),
+            entries,
             superseded: AtomicBool::new(false),
             bytecode,
             body,
@@ -164,8 +175,8 @@ impl Program {
     pub(crate) fn entries(&self) -> RawEntries<'_> {
         // SAFETY: the words lie in memory that `body` owns, and nobody writes them.
         let words =
-            unsafe { std::slice::from_raw_parts(self.entries, self.entries_words as usize) };
-        RawEntries::new(words, self.pcs as usize)
+            unsafe { std::slice::from_raw_parts(self.entries.words, self.entries.len as usize) };
+        RawEntries::new(words, self.entries.pcs as usize)
     }
 
     /// The entry at a pc.
@@ -173,7 +184,7 @@ impl Program {
     pub(crate) fn entry(&self, pc: usize) -> Option<u32> {
         match pc {
             // Where most frames begin; the table would be two more cache lines.
-            0 => (self.first != 0).then_some(self.first),
+            0 => (self.entries.first != 0).then_some(self.entries.first),
             pc => self.entries().get(pc),
         }
     }

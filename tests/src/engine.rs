@@ -30,8 +30,8 @@ pub enum Kind {
     Tier0Seen,
     /// kiln with tier 0, where the first frames of a code are interpreted and later ones not.
     Tier0Warm,
-    /// kiln with tier 0 as it decides by itself, but after very few executions: blocks are compiled
-    /// one by one on the calling thread, between interpreted ones and under running frames.
+    /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
+    /// the calling thread, again and again as more is run, and under running frames.
     Tier0Hot,
 }
 

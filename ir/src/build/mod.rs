@@ -276,14 +276,10 @@ impl<'a> Builder<'a> {
         let table = &mut self.module.exits;
         let id = ExitId(table.exits.len() as u32);
         table.exits.push(Exit {
-            pc,
-            kind,
-            moved: 0,
             height: self.stack.height(),
             gas_back: before,
             rest: own,
-            fixups_start: table.fixups.len() as u32,
-            fixups_len: 0,
+            ..Exit::plain(pc, kind, table.fixups.len() as u32)
         });
         id
     }
@@ -370,15 +366,7 @@ fn source(value: Value) -> Source {
 fn resume_exit(module: &mut Module, pc: Pc, height: i16) -> ExitId {
     let table = &mut module.exits;
     let id = ExitId(table.exits.len() as u32);
-    table.exits.push(Exit {
-        pc,
-        kind: ExitKind::Resume,
-        moved: height,
-        height,
-        gas_back: 0,
-        rest: 0,
-        fixups_start: table.fixups.len() as u32,
-        fixups_len: 0,
-    });
+    let plain = Exit::plain(pc, ExitKind::Resume, table.fixups.len() as u32);
+    table.exits.push(Exit { moved: height, height, ..plain });
     id
 }

@@ -16,6 +16,7 @@ use super::{
     function::{Block, BlockId, Def, Function, Inst, Op, Target, Terminator, Value},
     reach,
 };
+use crate::verify::{Rule, rule};
 use crate::{
     display::has_imm,
     fold::to_u256,
@@ -64,12 +65,6 @@ impl fmt::Display for Place {
             Self::Terminator(block) => write!(f, "terminator of block {block}"),
         }
     }
-}
-
-type Rule = Result<(), &'static str>;
-
-fn rule(holds: bool, rule: &'static str) -> Rule {
-    if holds { Ok(()) } else { Err(rule) }
 }
 
 /// Checks every rule of the SSA form.

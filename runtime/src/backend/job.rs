@@ -162,7 +162,7 @@ pub(crate) enum Failure {
     /// It panicked, and caught that itself.
     Panicked(Arc<str>),
     /// There was no room for the result, or it was not worth having.
-    NoRoom(Arc<str>),
+    Unused(Arc<str>),
     /// The same input fails always.
     Hopeless(Arc<str>),
 }

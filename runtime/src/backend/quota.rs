@@ -40,7 +40,7 @@ pub(crate) enum Attempt {
     Failed,
     /// There was no room for what it made, or that was not worth having. That says nothing about the
     /// subject: it waits as after a failure, but is not quarantined for it.
-    NoRoom,
+    Unused,
     /// It failed, and would always fail.
     Hopeless,
     /// It was stopped for a reason that has nothing to do with the subject.
@@ -70,7 +70,7 @@ impl Quota {
         let failures = match attempt {
             Attempt::Cancelled => return (self, false),
             Attempt::Compiled => 0,
-            Attempt::Failed | Attempt::NoRoom | Attempt::Hopeless => {
+            Attempt::Failed | Attempt::Unused | Attempt::Hopeless => {
                 self.failures.saturating_add(1)
             }
         };
@@ -146,7 +146,7 @@ mod tests {
         let quota = Quota { attempts: 3, failures: 2, not_before_ms: 7 };
         assert_eq!(quota.after(Attempt::Cancelled, &CONFIG, 50), (quota, false));
         let full = (0..20).fold(quota, |quota, _| {
-            let (quota, quarantine) = quota.after(Attempt::NoRoom, &CONFIG, 0);
+            let (quota, quarantine) = quota.after(Attempt::Unused, &CONFIG, 0);
             assert!(!quarantine);
             quota
         });

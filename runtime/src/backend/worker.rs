@@ -142,7 +142,7 @@ impl<W: Work> Inner<W> {
             Ok(Ok(output)) => self.publish(subject, job, output),
             Ok(Err(Failure::Failed(why))) => Ended::Failed(Attempt::Failed, why),
             Ok(Err(Failure::Panicked(why))) => Ended::Panicked(why),
-            Ok(Err(Failure::NoRoom(why))) => Ended::Failed(Attempt::NoRoom, why),
+            Ok(Err(Failure::Unused(why))) => Ended::Failed(Attempt::Unused, why),
             Ok(Err(Failure::Hopeless(why))) => Ended::Failed(Attempt::Hopeless, why),
             Ok(Err(Failure::Cancelled)) => match job.cancellation() {
                 Some(Cancelled::Deadline) => {

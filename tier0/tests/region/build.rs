@@ -40,16 +40,7 @@ impl Builder {
     /// A way out that writes the stack so.
     pub(crate) fn exit(&mut self, stores: &[(i16, Value)]) -> ExitId {
         let function = &mut self.function;
-        function.exits.exits.push(Exit {
-            pc: Pc(0),
-            kind: ExitKind::Interpret,
-            moved: 0,
-            height: 0,
-            gas_back: 0,
-            rest: 0,
-            fixups_start: 0,
-            fixups_len: 0,
-        });
+        function.exits.exits.push(Exit::plain(Pc(0), ExitKind::Interpret, 0));
         let stores = stores.iter().map(|&(slot, value)| Store { slot: Slot(slot), value });
         function.stores.extend(stores);
         function.stores_end.push(function.stores.len() as u32);

@@ -431,16 +431,7 @@ impl Builder {
 
     pub fn exit(&mut self) -> ExitId {
         let exits = &mut self.module.exits.exits;
-        exits.push(Exit {
-            pc: Pc(0),
-            kind: ExitKind::Interpret,
-            moved: 0,
-            height: 0,
-            gas_back: 0,
-            rest: 0,
-            fixups_start: 0,
-            fixups_len: 0,
-        });
+        exits.push(Exit::plain(Pc(0), ExitKind::Interpret, 0));
         ExitId(exits.len() as u32 - 1)
     }
 

@@ -67,7 +67,7 @@ fn some_failures_are_final_at_once_and_others_never() {
     let rig = Rig::new(config(), |code, _| {
         Err(match count(&code.noted) {
             0 => Failure::Hopeless("over a limit".into()),
-            _ => Failure::NoRoom("full".into()),
+            _ => Failure::Unused("full".into()),
         })
     });
     let (hopeless, unlucky) = (code(), code());
