@@ -1,0 +1,8 @@
+//! Tier 1: optimised regions compiled by LLVM, in a process of its own where there is one.
+//!
+//! **Owns** the way from `kiln_ir::ssa` through LLVM to a code object (feature `llvm`), and the worker
+//! process: its protocol, its limits, its client.
+//!
+//! **Callers guarantee** nothing: what can not be compiled is refused with a typed error.
+//!
+//! **Never** sees revm's interpreter, chooses what is compiled, or runs what it made.
