@@ -15,6 +15,7 @@ mod hand;
 mod isa;
 mod key;
 mod library;
+mod link;
 mod lower;
 mod operand;
 pub mod region;
@@ -30,6 +31,7 @@ pub use describe::describe;
 #[cfg(feature = "disasm")]
 pub use describe::disassemble;
 pub use library::Library;
+pub use link::Link;
 pub use stitch::Scratch;
 
 use thiserror::Error;

@@ -8,13 +8,14 @@ use crate::{
     CompileError, Library,
     key::Key,
     library::PartRef,
+    link::Links,
     operand::{FIELDS, Field},
     shape::{Form, Refers},
     stencil::{Symbol, THUNKS},
     thunk,
 };
-use kiln_abi::{ExitId, Records, Word};
-use kiln_ir::{ConstId, Module, Target};
+use kiln_abi::{EntryTable, ExitId, Pc, Records, Word};
+use kiln_ir::{ConstId, Module, Region, Target};
 
 /// Native bytes of a code object, at most: all offsets stay far below 2^31.
 const CODE_BYTES_MAX: usize = 1 << 28;
@@ -25,6 +26,8 @@ const STUBS_OF_GROUP: usize = 30;
 /// Bytes of a stub, about.
 const STUB_BYTES: usize = 4;
 const NONE: u32 = u32::MAX;
+/// Marks a region that is a link: no offset is as large.
+const LINKED: u32 = 1 << 31;
 
 /// What an offset refers to.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +144,7 @@ pub(crate) struct Text {
 pub(crate) struct Stitcher<'m> {
     library: &'m Library,
     module: &'m Module,
+    links: Links<'m>,
     hot: Vec<u8>,
     cold: Vec<u8>,
     fixups: Vec<Fixup>,
@@ -151,6 +155,7 @@ pub(crate) struct Stitcher<'m> {
     /// Whether words are handled whole: less code, which is slower right behind code that wrote them limb
     /// by limb.
     pub wide: bool,
+    /// By region, where it begins; the number of its link, with [`LINKED`], where it has one.
     regions: Vec<u32>,
     pool: Vec<Word>,
     /// By constant, its place in the pool; behind them, the same with the bytes reversed.
@@ -171,6 +176,7 @@ impl<'m> Stitcher<'m> {
     pub(crate) fn new(
         library: &'m Library,
         module: &'m Module,
+        links: Links<'m>,
         scratch: &mut Scratch,
     ) -> Result<Self, CompileError> {
         let mut records = std::mem::take(&mut scratch.records);
@@ -185,6 +191,7 @@ impl<'m> Stitcher<'m> {
         Ok(Self {
             library,
             module,
+            links,
             hot,
             cold: emptied(&mut scratch.cold, insts * 4),
             fixups,
@@ -208,7 +215,7 @@ impl<'m> Stitcher<'m> {
         let constants = Word::BYTES * self.pool.len();
         let exits = STUB_BYTES * self.stubs_len + self.records.bytes();
         let is = self.hot.len() + self.cold.len() + constants + exits;
-        if is > CODE_BYTES_MAX {
+        if is + self.links.bytes() > CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
         if is > max { Err(CompileError::Text { is, max }) } else { Ok(()) }
@@ -219,6 +226,18 @@ impl<'m> Stitcher<'m> {
         self.check_len(text_max)?;
         self.regions.push(self.hot.len() as u32);
         Ok(self.hot.len() as u32)
+    }
+
+    /// Passes over the next region, which is a link, if it is one.
+    pub(crate) fn skip_linked(&mut self, pc: Pc) -> bool {
+        let link = self.links.at(pc);
+        self.regions.extend(link.map(|link| LINKED | link as u32));
+        link.is_some()
+    }
+
+    /// Whether a region is a link: nothing falls through to it.
+    pub(crate) fn is_link(&self, region: &Region) -> bool {
+        self.links.at(region.pc).is_some()
     }
 
     /// Copies and patches a stencil.
@@ -370,7 +389,11 @@ impl<'m> Stitcher<'m> {
 
     /// Puts the parts behind each other and fills in the offsets; the buffers that are not in the
     /// answer go back.
-    pub(crate) fn finish(mut self, scratch: &mut Scratch) -> Result<Text, CompileError> {
+    pub(crate) fn finish(
+        mut self,
+        entries: &mut EntryTable,
+        scratch: &mut Scratch,
+    ) -> Result<Text, CompileError> {
         let mut text = std::mem::take(&mut self.hot);
         let cold_start = text.len() as u32;
         text.append(&mut self.cold);
@@ -396,13 +419,18 @@ impl<'m> Stitcher<'m> {
         text.resize(text.len().next_multiple_of(size_of::<u32>()), 0xcc);
         let records = text.len();
         self.records.words.iter().for_each(|word| text.extend(word.to_le_bytes()));
+        self.links.place(&mut text)?;
+        self.links.enter(entries);
         if text.len() > 2 * CODE_BYTES_MAX {
             return Err(CompileError::TooLarge);
         }
         for fixup in &self.fixups {
             let at = fixup.at + if fixup.cold { cold_start } else { 0 };
             let to = match fixup.to {
-                Dest::Region(region) => self.regions[region as usize],
+                Dest::Region(region) => match self.regions[region as usize] {
+                    link if link & LINKED != 0 => self.links.entry((link & !LINKED) as usize),
+                    start => start,
+                },
                 Dest::Exit(exit) => self.stubs[exit as usize],
                 Dest::Pool(index) => pool_start + index * Word::BYTES as u32,
                 Dest::Thunk(number) => thunks[number as usize],

@@ -8,8 +8,9 @@ mod effects;
 mod words;
 
 use crate::{
-    CompileError, Library,
+    CompileError, Library, Link,
     key::{Binary, Environment, Key, Kind, Shift, Use},
+    link::Links,
     operand::Field,
     stitch::{Emitted, Scratch, Stitcher, Text},
 };
@@ -30,11 +31,12 @@ pub fn compile<'b>(
     module: &Module,
     bounds: impl Into<Bounds<'b>>,
 ) -> Result<CodeObject, CompileError> {
-    Scratch::default().compile(library, module, bounds)
+    Scratch::default().compile(library, module, &[], bounds)
 }
 
 impl Scratch {
-    /// As [`compile`].
+    /// As [`compile`], with optimised regions in the place of some blocks; `links` in the order of their
+    /// pcs. The limits are for what is compiled here, without the regions.
     ///
     /// # Errors
     /// As [`compile`].
@@ -42,9 +44,10 @@ impl Scratch {
         &mut self,
         library: &Library,
         module: &Module,
+        links: &[Link<'_>],
         bounds: impl Into<Bounds<'b>>,
     ) -> Result<CodeObject, CompileError> {
-        let mut compiler = Compiler::new(library, module, self)?;
+        let mut compiler = Compiler::new(library, module, links, self)?;
         compiler.run(bounds.into())?;
         compiler.finish(self)
     }
@@ -70,7 +73,7 @@ pub(crate) fn trace(
     module: &Module,
 ) -> Result<(CodeObject, Vec<Traced>), CompileError> {
     let mut scratch = Scratch::default();
-    let mut compiler = Compiler::new(library, module, &mut scratch)?;
+    let mut compiler = Compiler::new(library, module, &[], &mut scratch)?;
     compiler.traced = Some(Vec::new());
     compiler.code.trace = Some(Vec::new());
     compiler.run((&Limits::NONE).into())?;
@@ -161,6 +164,7 @@ impl<'m> Compiler<'m> {
     fn new(
         library: &'m Library,
         module: &'m Module,
+        links: &'m [Link<'m>],
         scratch: &mut Scratch,
     ) -> Result<Self, CompileError> {
         if module.code_len as usize > EntryTable::CODE_LEN_MAX {
@@ -169,7 +173,7 @@ impl<'m> Compiler<'m> {
         Ok(Self {
             module,
             loops: Loops::of(module),
-            code: Stitcher::new(library, module, scratch)?,
+            code: Stitcher::new(library, module, Links::new(links)?, scratch)?,
             entries: EntryTable::new(module.code_len as usize, module.regions.len()),
             moved: 0,
             traced: None,
@@ -177,8 +181,8 @@ impl<'m> Compiler<'m> {
     }
 
     fn finish(mut self, scratch: &mut Scratch) -> Result<CodeObject, CompileError> {
+        let Text { bytes, code_len, records } = self.code.finish(&mut self.entries, scratch)?;
         self.entries.shrink();
-        let Text { bytes, code_len, records } = self.code.finish(scratch)?;
         Ok(CodeObject {
             text: bytes,
             code_len,
@@ -192,6 +196,9 @@ impl<'m> Compiler<'m> {
         let text_max = bounds.limits.text_bytes_max(self.module.instructions());
         for (index, region) in self.module.regions.iter().enumerate() {
             bounds.check()?;
+            if self.code.skip_linked(region.pc) {
+                continue;
+            }
             let start = self.code.begin_region(text_max)?;
             if region.pc.0 > self.module.code_len {
                 return Err(CompileError::Malformed("a region behind the code"));
@@ -425,7 +432,9 @@ impl<'m> Compiler<'m> {
 
     /// Jumps, unless the target follows anyway.
     fn jump(&mut self, index: usize, target: Target) -> Result<(), CompileError> {
-        if target == Target::Region(index as u32 + 1) && index + 1 < self.module.regions.len() {
+        let follows = self.module.regions.get(index + 1);
+        let falls = target == Target::Region(index as u32 + 1);
+        if falls && follows.is_some_and(|region| !self.code.is_link(region)) {
             return Ok(());
         }
         self.code.jump(target)
