@@ -97,13 +97,36 @@ pub trait Machine {
 ///
 /// [`Exit::moved`]: kiln_abi::Exit::moved
 pub fn run(module: &Module, region: usize, machine: &mut impl Machine) -> ExitId {
+    match run_until(module, region, machine, |_| false) {
+        Ok(exit) => exit,
+        Err(_) => unreachable!("it stops at no region"),
+    }
+}
+
+/// As [`run`], but stops in front of regions that something else runs. Then that region is the answer, and the
+/// stack pointer stands at its entry.
+///
+/// # Errors
+/// The region in front of which it stopped.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_until(
+    module: &Module,
+    region: usize,
+    machine: &mut impl Machine,
+    stops: impl Fn(usize) -> bool,
+) -> Result<ExitId, usize> {
     let mut running = region;
     loop {
+        if stops(running) {
+            return Err(running);
+        }
         match run_region(module, &module.regions[running], machine) {
             Target::Region(next) => running = next as usize,
             Target::Back { region, .. } if machine.poll() => running = region as usize,
-            Target::Back { exit, .. } => return exit,
-            Target::Exit(exit) => return exit,
+            Target::Back { exit, .. } => return Ok(exit),
+            Target::Exit(exit) => return Ok(exit),
         }
     }
 }

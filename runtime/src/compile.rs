@@ -6,18 +6,19 @@
 use crate::{
     backend::{Failure, Refusal, thread_cpu_ns},
     config::{self, Backend},
-    hooks::{Fault, Phase, PhaseStart},
+    hooks::{Fault, Phase, PhaseStart, Tier},
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
     program::Program,
+    regions::{Optimiser, Regions},
     slot::Seen,
     stats::Stats,
 };
 use kiln_abi::Pc;
-use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests};
+use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests, ssa::Choice};
 use kiln_tier0::Library;
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 use thiserror::Error;
 
 /// Why code has no program. It is interpreted.
@@ -39,6 +40,9 @@ pub enum CompileError {
     /// What was hot does nearly nothing but access storage.
     #[error("nearly all of its time is accesses to storage")]
     StorageBound,
+    /// There is no compiler for it here.
+    #[error("no compiler: {0}")]
+    Compiler(String),
     /// The compiler panicked: a defect of kiln.
     #[error("the compiler panicked")]
     Panicked,
@@ -124,6 +128,8 @@ pub(crate) struct Task<'a> {
     pub(crate) counted: bool,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
+    /// Optimised regions that there are already.
+    pub(crate) optimised: Option<Arc<Regions>>,
     /// Whether to give up: the result is of no use any more. Asked once a block.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
 }
@@ -194,36 +200,77 @@ impl Compiler<'_> {
             scratch.ir.recycle(module);
             return Err(CompileError::StorageBound);
         }
+        let regions = self.regions(task, (clock, bounds), stats)?;
         match (self.config.backend, self.library) {
             (Backend::Native, Some(library)) => {
-                let tier0 = &mut scratch.tier0;
-                let program = self.native(task, library, &module, (clock, bounds), tier0, stats);
+                let (tier0, code) = (&mut scratch.tier0, (&module, regions));
+                let program = self.native(task, library, code, (clock, bounds), tier0, stats);
                 scratch.ir.recycle(module);
                 program
             }
             (Backend::Native, None) => Err(CompileError::Disabled),
-            (Backend::Evaluator, _) => Ok(Program::evaluated(bytecode.clone(), module)),
+            (Backend::Evaluator, _) => Ok(Program::evaluated(bytecode.clone(), module, regions)),
         }
+    }
+
+    /// The optimised regions that the program gets: those that it has, or new ones, if that is what is
+    /// asked for.
+    fn regions(
+        &self,
+        task: &Task<'_>,
+        (clock, bounds): (&Clock, Bounds<'_>),
+        stats: &mut Stats,
+    ) -> Result<Option<Arc<Regions>>, CompileError> {
+        let Subject { bytecode, baked, tier, .. } = task.subject;
+        if tier == Tier::Baseline {
+            return Ok(task.optimised.clone());
+        }
+        let mut spent = 0;
+        let regions = clock.time(&mut spent, || {
+            self.begin(Phase::Optimise, task)?;
+            let optimiser = Optimiser {
+                code: bytecode.original_byte_slice(),
+                baked,
+                bounds,
+                count: &|pc| task.seen.map_or(1, |seen| seen.runs(pc)),
+                choice: Choice {
+                    hot: self.config.region_executions.into(),
+                    regions_max: self.config.regions_max,
+                },
+            };
+            match self.config.backend {
+                Backend::Evaluator => optimiser.evaluated(stats),
+                Backend::Native => optimiser.cranelift(stats),
+            }
+        });
+        stats.optimise_ns += spent;
+        let regions = regions?;
+        stats.optimised_regions += regions.len() as u64;
+        stats.optimised_instructions += regions.instructions() as u64;
+        stats.optimised_bytes += regions.text_bytes() as u64;
+        Ok(Some(Arc::new(regions)))
     }
 
     fn native(
         &self,
         task: &Task<'_>,
         library: &Library,
-        module: &kiln_ir::Module,
+        (module, regions): (&kiln_ir::Module, Option<Arc<Regions>>),
         (clock, bounds): (&Clock, Bounds<'_>),
         scratch: &mut kiln_tier0::Scratch,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
         let object = clock.time(&mut stats.codegen_ns, || {
             let bytes_min = self.begin(Phase::Codegen, task)?;
-            let mut object = scratch.compile(library, module, bounds)?;
+            let links = Regions::links(regions.as_ref());
+            let mut object = scratch.compile(library, module, &links, bounds)?;
             if object.text.len() < bytes_min {
                 object.text.resize(bytes_min, 0);
             }
             // Whatever the compiler did to keep below it.
-            let (is, max) =
-                (object.text.len(), bounds.limits.text_bytes_max(module.instructions()));
+            let instructions = regions.as_ref().map_or(0, |regions| regions.instructions());
+            let instructions = module.instructions() + instructions;
+            let (is, max) = (object.text.len(), bounds.limits.text_bytes_max(instructions));
             if is > max {
                 return Err(kiln_tier0::CompileError::Text { is, max }.into());
             }
@@ -240,7 +287,8 @@ impl Compiler<'_> {
             let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
             let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
-            Ok(Program::native(bytecode, module, placed, &object.entries, &place)?)
+            let code = (module, regions);
+            Ok(Program::native(bytecode, code, placed, &object.entries, &place)?)
         })?;
         scratch.recycle(object.text);
         Ok(program)

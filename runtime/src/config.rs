@@ -11,7 +11,7 @@ pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 pub use variables::{VARIABLES, Variable};
 
-use crate::force::Force;
+use crate::{force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::ffi::OsStr;
 
@@ -45,6 +45,14 @@ pub struct Config {
     pub backend: Backend,
     /// How much of a contract is compiled.
     pub compile: Compile,
+    /// The tier that code is compiled with first.
+    pub first_tier: Tier,
+    /// The tier that code is compiled with at most, when it is hot enough.
+    pub top_tier: Tier,
+    /// Executions of a block, while its code is profiled, from which it gets an optimised region.
+    pub region_executions: u32,
+    /// Optimised regions of a program at most.
+    pub regions_max: usize,
     /// With [`Compile::All`], frames of a code that are interpreted before it is compiled.
     pub warm_frames: u32,
     /// With [`Compile::Seen`], executions of a block before it is worth compiling.
@@ -119,6 +127,10 @@ impl Default for Config {
             enabled: true,
             backend: Backend::Native,
             compile: Compile::Seen,
+            first_tier: Tier::Baseline,
+            top_tier: Tier::Baseline,
+            region_executions: 1,
+            regions_max: 64,
             warm_frames: 32,
             recording: false,
             code_bytes_max: 64 << 20,

@@ -142,6 +142,11 @@ impl Engine {
         self.shared.record_metrics(|| self.back.stats());
     }
 
+    /// The tier that code is compiled with first.
+    fn first_tier(&self) -> Tier {
+        self.shared.config.first_tier
+    }
+
     /// Bytes of code memory in use now.
     pub fn code_bytes_used(&self) -> usize {
         self.shared.memory.bytes_used()
@@ -237,11 +242,11 @@ impl Engine {
                 false
             }
             Action::CompileHere => true,
-            Action::Request => self.back.request(slot, Tier::Baseline) == Requested::Here,
+            Action::Request => self.back.request(slot, self.first_tier()) == Requested::Here,
         };
         if here {
             // What fails is counted, and the slot knows when it may be tried again.
-            let _ = self.back.compile_here(slot, Tier::Baseline);
+            let _ = self.back.compile_here(slot, self.first_tier());
         }
     }
 
@@ -267,7 +272,7 @@ impl Engine {
     /// Compiles a code on this thread, now.
     fn compile_slot(&self, slot: &Arc<Slot>) -> Result<Arc<Program>, CompileError> {
         let mut result = Err(CompileError::Busy);
-        let outcome = self.back.compile_with(slot, Tier::Baseline, |job| {
+        let outcome = self.back.compile_with(slot, self.first_tier(), |job| {
             result = self.shared.compile_slot(slot, job);
             match &result {
                 Ok(program) => Ok(program.clone()),

@@ -15,14 +15,21 @@ pub(crate) struct EvalMachine<'a> {
     cx: *mut Context,
     sp: *mut Word,
     records: &'a Records,
+    /// Blocks of the module that can be entered by a computed jump.
+    blocks: usize,
 }
 
 impl<'a> EvalMachine<'a> {
     /// # Safety
     /// `cx` is a complete context for a frame run and stays so; `sp` points into its stack; modules
     /// that are run on this machine passed the verifier; `records` are those of their exits.
-    pub(crate) unsafe fn new(cx: *mut Context, sp: *mut Word, records: &'a Records) -> Self {
-        Self { cx, sp, records }
+    pub(crate) unsafe fn new(
+        cx: *mut Context,
+        sp: *mut Word,
+        records: &'a Records,
+        blocks: usize,
+    ) -> Self {
+        Self { cx, sp, records, blocks }
     }
 
     /// The record of an exit.
@@ -92,6 +99,30 @@ fn from_big_endian(bytes: [u8; 32]) -> Word {
 
 fn to_big_endian(word: Word) -> [u8; 32] {
     revm::primitives::U256::from_limbs(word.0).to_be_bytes()
+}
+
+/// Pointers to the operands of a guarded helper, in order; null behind the last.
+fn pointers(args: &mut [Option<Word>; 3]) -> impl FnMut() -> *mut Word {
+    let mut pointers =
+        args.iter_mut().map(|arg| arg.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut));
+    move || pointers.next().unwrap_or(std::ptr::null_mut())
+}
+
+impl kiln_ir::ssa::eval::Machine for EvalMachine<'_> {
+    fn guarded_value(
+        &mut self,
+        helper: Helper,
+        exit: ExitId,
+        mut args: [Option<Word>; 3],
+    ) -> Option<Word> {
+        let function = guarded_fn(self.table(), helper);
+        let mut next = pointers(&mut args);
+        let mut result = Word::ZERO;
+        // SAFETY: the context is complete by `new`; the pointers are as the helper's row says.
+        let answer =
+            unsafe { function(self.cx, self.record(exit), &mut result, next(), next()) };
+        (answer == CONTINUE).then_some(result)
+    }
 }
 
 impl Machine for EvalMachine<'_> {
@@ -200,10 +231,7 @@ impl Machine for EvalMachine<'_> {
         mut args: [Option<Word>; 3],
     ) -> bool {
         let function = guarded_fn(self.table(), helper);
-        let mut pointers = args
-            .iter_mut()
-            .map(|arg| arg.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut));
-        let mut next = || pointers.next().unwrap_or(std::ptr::null_mut());
+        let mut next = pointers(&mut args);
         // The first pointer is the destination; the copies have none, but three operands.
         let p0 = match (dst, helper) {
             (Some(dst), _) => self.slot(dst),
@@ -225,7 +253,8 @@ impl Machine for EvalMachine<'_> {
         let pc = destination.as_u64()?;
         // SAFETY: the context's table is that of a program, which does not change; by `new`.
         let entry = unsafe { EntryTable::read(cx.entries, cx.entries_len, pc) };
-        // Entry `n` is region `n - 1`; see `Program::evaluated`.
-        (entry & 1 != 0).then(|| (entry >> 1) as usize - 1)
+        // Entry `n` is block `n - 1`; see `Program::evaluated`. Regions are entered by way of the host.
+        let block = (entry >> 1) as usize;
+        (entry & 1 != 0 && block <= self.blocks).then(|| block - 1)
     }
 }

@@ -98,16 +98,22 @@ impl Hooks {
 pub enum Tier {
     /// Tier 0: stencils, or the evaluator in its place.
     Baseline,
+    /// Tier 0 with optimised regions by Cranelift, or the evaluator of their SSA form.
+    Optimised,
+    /// Tier 0 with optimised regions by LLVM.
+    Tier1,
 }
 
 impl Tier {
     /// All, from the first to the best.
-    pub const ALL: [Self; 1] = [Self::Baseline];
+    pub const ALL: [Self; 3] = [Self::Baseline, Self::Optimised, Self::Tier1];
 
     /// As it is written in events, metrics and symbols.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Baseline => "tier0",
+            Self::Optimised => "optimised",
+            Self::Tier1 => "tier1",
         }
     }
 }
@@ -234,6 +240,8 @@ pub enum Phase {
     Analyse,
     /// Building block IR.
     Lower,
+    /// Choosing, building and compiling optimised regions. The baseline has none.
+    Optimise,
     /// Making machine code. The evaluator has none.
     Codegen,
     /// Placing machine code. The evaluator has none.
@@ -241,8 +249,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// In the order of a compilation.
-    pub const ALL: [Self; 4] = [Self::Analyse, Self::Lower, Self::Codegen, Self::Publish];
+    /// Those of a baseline compilation, in order.
+    pub const BASELINE: [Self; 4] = [Self::Analyse, Self::Lower, Self::Codegen, Self::Publish];
 }
 
 /// A phase that begins.

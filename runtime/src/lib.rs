@@ -38,6 +38,7 @@ mod memory;
 mod observe;
 mod policy;
 mod program;
+mod regions;
 mod resident;
 mod slot;
 mod stats;

@@ -5,13 +5,18 @@
 
 use crate::{
     eval_machine::EvalMachine,
+    hooks::Tier,
     memory::{CodeBlock, MemoryError},
     observe::Registration,
+    regions::Regions,
 };
 use kiln_abi::{Context, EnterFn, EntryTable, Leave, Pc, RawEntries, Records, Word};
 use kiln_ir::Module;
 use revm::bytecode::Bytecode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// An immutable compiled program.
 ///
@@ -27,7 +32,9 @@ pub struct Program {
     superseded: AtomicBool,
     bytecode: Bytecode,
     body: Body,
-    regions: usize,
+    /// The optimised regions that its code has in the place of blocks.
+    optimised: Option<Arc<Regions>>,
+    blocks: usize,
     instructions: usize,
 }
 
@@ -69,7 +76,7 @@ enum Body {
         /// The words of the table of entries.
         table: CodeBlock,
     },
-    /// Entry `n` is region `n - 1`.
+    /// Entry `n` is block `n - 1`; behind the blocks come the regions.
     Evaluated { module: Module, records: Records, _table: EntryTable },
 }
 
@@ -78,7 +85,7 @@ impl Program {
     /// same large pages.
     pub(crate) fn native(
         bytecode: Bytecode,
-        module: &Module,
+        (module, optimised): (&Module, Option<Arc<Regions>>),
         (code, registration): (CodeBlock, Registration),
         entries: &EntryTable,
         place: Place<'_>,
@@ -87,13 +94,21 @@ impl Program {
         let table = place(bytes_of(entries.words()))?;
         let (base, words) = (code.ptr().as_ptr().cast_const(), table.ptr().as_ptr().cast_const());
         let body = Body::Native { _registration: registration, code, table };
-        Ok(Self::new(bytecode, counts, base, Entries::at(words.cast(), entries), body))
+        let entries = Entries::at(words.cast(), entries);
+        Ok(Self::new(bytecode, (counts, optimised), base, entries, body))
     }
 
-    pub(crate) fn evaluated(bytecode: Bytecode, module: Module) -> Self {
+    pub(crate) fn evaluated(
+        bytecode: Bytecode,
+        module: Module,
+        optimised: Option<Arc<Regions>>,
+    ) -> Self {
         let mut entries = EntryTable::new(bytecode.len(), module.regions.len());
-        for (index, region) in module.regions.iter().enumerate() {
-            entries.insert(region.pc, index as u32 + 1, region.is_jumpdest);
+        let blocks = module.regions.iter().map(|region| (region.pc, region.is_jumpdest));
+        let functions = optimised.as_ref().map_or(&[][..], |regions| regions.functions());
+        let functions = functions.iter().map(|(function, _)| (function.pc, function.is_jumpdest));
+        for (index, (pc, is_jumpdest)) in blocks.chain(functions).enumerate() {
+            entries.insert(pc, index as u32 + 1, is_jumpdest);
         }
         entries.shrink();
         let counts = (module.regions.len(), module.instructions());
@@ -103,12 +118,12 @@ impl Program {
         let found = Entries::at(entries.words().as_ptr(), &entries);
         // On the heap, where the words stay as the table moves.
         let body = Body::Evaluated { module, records, _table: entries };
-        Self::new(bytecode, counts, std::ptr::null(), found, body)
+        Self::new(bytecode, (counts, optimised), std::ptr::null(), found, body)
     }
 
     fn new(
         bytecode: Bytecode,
-        (regions, instructions): (usize, usize),
+        ((blocks, instructions), optimised): ((usize, usize), Option<Arc<Regions>>),
         base: *const u8,
         entries: Entries,
         body: Body,
@@ -119,7 +134,8 @@ impl Program {
             superseded: AtomicBool::new(false),
             bytecode,
             body,
-            regions,
+            optimised,
+            blocks,
             instructions,
         }
     }
@@ -131,7 +147,17 @@ impl Program {
 
     /// Number of compiled blocks.
     pub fn regions(&self) -> usize {
-        self.regions
+        self.blocks
+    }
+
+    /// The tier that made the best of it.
+    pub fn tier(&self) -> Tier {
+        self.optimised.as_ref().map_or(Tier::Baseline, |regions| regions.tier())
+    }
+
+    /// Its optimised regions, if it was given any.
+    pub(crate) fn optimised(&self) -> Option<&Arc<Regions>> {
+        self.optimised.as_ref()
     }
 
     /// Number of compiled bytecode instructions.
@@ -227,9 +253,26 @@ impl Program {
         let Body::Evaluated { module, records, .. } = &self.body else {
             unreachable!("only the evaluator has no code")
         };
+        let (block, blocks) = (entry as usize - 1, module.regions.len());
+        let region_at = |block: usize| {
+            self.optimised.as_ref()?.function_at(module.regions[block].pc)
+        };
         // SAFETY: the caller's; the records are those of the module's exits.
-        let mut machine = unsafe { EvalMachine::new(cx, sp, records) };
-        let exit = kiln_ir::eval::run(module, entry as usize - 1, &mut machine);
+        let mut machine = unsafe { EvalMachine::new(cx, sp, records, blocks) };
+        let region = if block < blocks {
+            let stops = |block| region_at(block).is_some();
+            match kiln_ir::eval::run_until(module, block, &mut machine, stops) {
+                Ok(exit) => return Leave { record: machine.record(exit), sp: machine.sp() },
+                Err(block) => region_at(block).unwrap_or_else(|| unreachable!("it stopped there")),
+            }
+        } else {
+            block - blocks
+        };
+        let functions = self.optimised.as_ref().map_or(&[][..], |regions| regions.functions());
+        let (function, records) = &functions[region];
+        // SAFETY: the caller's; the records are those of the function's exits.
+        let mut machine = unsafe { EvalMachine::new(cx, machine.sp(), records, blocks) };
+        let exit = kiln_ir::ssa::eval::run(function, &mut machine);
         Leave { record: machine.record(exit), sp: machine.sp() }
     }
 }

@@ -268,12 +268,21 @@ pub(crate) struct Seen {
     counted: AtomicBool,
     /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
     fresh: AtomicU32,
+    /// How often blocks were run, by the pc of their leader; once something counts. Relaxed, and no
+    /// single steps: a heuristic.
+    counts: OnceLock<Box<[AtomicU32]>>,
 }
 
 impl Seen {
     fn new(code_len: usize, baked: Arc<Baked>) -> Self {
         let marks = (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { marks, baked, counted: AtomicBool::new(false), fresh: AtomicU32::new(0) }
+        Self {
+            marks,
+            baked,
+            counted: AtomicBool::new(false),
+            fresh: AtomicU32::new(0),
+            counts: OnceLock::new(),
+        }
     }
 
     /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
@@ -282,6 +291,7 @@ impl Seen {
     pub(crate) fn step(&self, pc: usize, opcode: u8, leads: bool) -> bool {
         if leads || opcode == revm::bytecode::opcode::JUMPDEST {
             self.mark(pc);
+            self.count(pc);
         }
         self.baked.ends_block[opcode as usize]
     }
@@ -297,6 +307,25 @@ impl Seen {
             self.fresh.fetch_add(1, Ordering::Relaxed);
         }
         fresh
+    }
+
+    /// Counts a run of the block at `pc`.
+    fn count(&self, pc: usize) {
+        let counts =
+            self.counts.get_or_init(|| (0..self.marks.len() * 64).map(|_| AtomicU32::new(0)).collect());
+        if let Some(count) = counts.get(pc) {
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How often the block at `pc` was run, as far as that was counted. If nothing was, all count the same.
+    pub(crate) fn runs(&self, pc: Pc) -> u64 {
+        match self.counts.get() {
+            Some(counts) => {
+                counts.get(pc.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed).into())
+            }
+            None => 1,
+        }
     }
 
     /// The leaders of the blocks that were run, in order.

@@ -139,6 +139,16 @@ counters! {
     analyse_ns,
     /// CPU time of building block IR.
     lower_ns,
+    /// Optimised regions compiled, and compiled again.
+    optimised_regions,
+    /// Bytecode instructions in optimised regions, copies counted.
+    optimised_instructions,
+    /// Bytes of machine code and data made for optimised regions.
+    optimised_bytes,
+    /// Optimised regions that could not be compiled: their blocks stay on the baseline.
+    region_errors,
+    /// CPU time of choosing, building and compiling optimised regions.
+    optimise_ns,
     /// CPU time of making machine code.
     codegen_ns,
     /// CPU time of placing machine code.

@@ -7,7 +7,9 @@ use kiln::{
     statetest::{self, Input},
 };
 use kiln_ir::{Limits, OpcodeSet};
-use kiln_runtime::{Backend, Config, ConfigError, Engine, Force, Stats, Tiered};
+use kiln_runtime::{
+    Backend, Config, ConfigBuilder, ConfigError, Engine, Force, Stats, Tiered,
+};
 use revm::{
     ExecuteCommitEvm,
     bytecode::Bytecode,
@@ -23,6 +25,8 @@ pub(crate) enum Tier {
     Interpreter,
     /// Machine code from stencils; what can not be compiled is interpreted.
     Tier0,
+    /// Tier 0, with optimised regions in the place of its blocks.
+    Optimised,
     /// The slow evaluator of the IR that machine code is made from, for finding bugs.
     Evaluator,
     /// Code is interpreted at first, and compiled once it was seen to be used again.
@@ -43,6 +47,7 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Self::Interpreter => "interpreter",
             Self::Tier0 => "tier0",
+            Self::Optimised => "optimised",
             Self::Evaluator => "evaluator",
             Self::Auto => "auto",
         })
@@ -165,11 +170,14 @@ fn config(
     let own = match tier {
         Tier::Interpreter | Tier::Auto => Config::builder(),
         Tier::Tier0 | Tier::Evaluator => Config::eager().into(),
+        Tier::Optimised => {
+            ConfigBuilder::from(Config::eager()).first_tier(kiln_runtime::Tier::Optimised)
+        }
     };
     let stated = own.env()?;
     let mut stated = match tier {
         Tier::Interpreter | Tier::Auto => stated,
-        Tier::Tier0 => stated.enabled(true).backend(Backend::Native),
+        Tier::Tier0 | Tier::Optimised => stated.enabled(true).backend(Backend::Native),
         Tier::Evaluator => stated.enabled(true).backend(Backend::Evaluator),
     };
     if let Some(compile) = compile {

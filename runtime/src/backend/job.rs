@@ -12,7 +12,7 @@ use std::sync::{
 use thiserror::Error;
 
 /// All tiers, in the order in which waiting jobs are taken.
-pub(super) const TIERS: [Tier; 1] = [Tier::Baseline];
+pub(super) const TIERS: [Tier; 3] = Tier::ALL;
 
 /// One value for each tier.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Options that are checked before an engine gets them.
 
 use super::{Backend, Compile, Config, ConfigError, variables};
-use crate::force::Force;
+use crate::{force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::ffi::OsStr;
 
@@ -47,6 +47,10 @@ setters! {
     enabled: bool,
     backend: Backend,
     compile: Compile,
+    first_tier: Tier,
+    top_tier: Tier,
+    region_executions: u32,
+    regions_max: usize,
     warm_frames: u32,
     recording: bool,
     code_bytes_max: usize,

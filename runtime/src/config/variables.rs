@@ -2,7 +2,7 @@
 //! from it.
 
 use super::{Backend, Compile, Config, ConfigError};
-use crate::force::Force;
+use crate::{force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
 use std::{ffi::OsStr, ops::RangeInclusive};
 
@@ -56,6 +56,18 @@ pub const VARIABLES: &[Variable] = &[
         "KILN_COMPILE",
         Compile(compile),
         "whole contracts, or only blocks that a recording run saw"
+    ),
+    sets!("KILN_FIRST_TIER", Tier(first_tier), "the tier that code is compiled with first"),
+    sets!("KILN_TOP_TIER", Tier(top_tier), "the tier that hot code is compiled with at most"),
+    sets!(
+        "KILN_REGION_EXECUTIONS",
+        Count(region_executions, 1..=MAX, "executions"),
+        "executions of a block, while its code is profiled, from which it gets an optimised region"
+    ),
+    sets!(
+        "KILN_REGIONS_MAX",
+        Number(regions_max, 0..=1 << 16, "regions"),
+        "optimised regions of a program; further blocks stay on the baseline"
     ),
     sets!(
         "KILN_WARM_FRAMES",
@@ -241,6 +253,7 @@ enum Knob<'a> {
     Switch(&'a mut bool),
     Backend(&'a mut Backend),
     Compile(&'a mut Compile),
+    Tier(&'a mut Tier),
     Count(&'a mut u32, Range, Unit),
     Number(&'a mut usize, Range, Unit),
     /// A number that may have a suffix.
@@ -255,6 +268,7 @@ impl Knob<'_> {
             Self::Switch(field) => *field = choose(&SWITCH, text)?,
             Self::Backend(field) => *field = choose(&BACKEND, text)?,
             Self::Compile(field) => *field = choose(&COMPILE, text)?,
+            Self::Tier(field) => *field = choose(&TIER, text)?,
             Self::Count(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
@@ -269,6 +283,7 @@ impl Knob<'_> {
             Self::Switch(field) => name_of(&SWITCH, **field),
             Self::Backend(field) => name_of(&BACKEND, **field),
             Self::Compile(field) => name_of(&COMPILE, **field),
+            Self::Tier(field) => name_of(&TIER, **field),
             Self::Count(field, ..) => field.to_string(),
             Self::Number(field, ..) => field.to_string(),
             Self::Size(field, ..) => size_text(**field as u64),
@@ -281,6 +296,7 @@ impl Knob<'_> {
             Self::Switch(_) => alternatives(&SWITCH),
             Self::Backend(_) => alternatives(&BACKEND),
             Self::Compile(_) => alternatives(&COMPILE),
+            Self::Tier(_) => alternatives(&TIER),
             Self::Count(_, range, unit) | Self::Number(_, range, unit) => {
                 format!("{} to {} {unit}", range.start(), range.end())
             }
@@ -300,7 +316,7 @@ impl Knob<'_> {
                 range.contains(&(**field as u64))
             }
             // All values there are.
-            Self::Switch(_) | Self::Backend(_) | Self::Compile(_) | Self::Force(_) => true,
+            Self::Switch(_) | Self::Backend(_) | Self::Compile(_) | Self::Tier(_) | Self::Force(_) => true,
         }
     }
 }
@@ -309,6 +325,11 @@ const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 const BACKEND: [(&str, Backend); 2] =
     [("native", Backend::Native), ("evaluator", Backend::Evaluator)];
 const COMPILE: [(&str, Compile); 2] = [("all", Compile::All), ("seen", Compile::Seen)];
+const TIER: [(&str, Tier); 3] = [
+    (Tier::Baseline.name(), Tier::Baseline),
+    (Tier::Optimised.name(), Tier::Optimised),
+    (Tier::Tier1.name(), Tier::Tier1),
+];
 /// Powers of 1024, largest first.
 const SUFFIXES: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
 

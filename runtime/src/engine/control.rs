@@ -7,7 +7,6 @@ use super::{Engine, shared::Shared};
 use crate::{
     backend::{self, Prepared, Refusal, Stopped},
     compile::CompileError,
-    hooks::Tier,
     observe::trace,
     program::Program,
     slot::Slot,
@@ -61,7 +60,7 @@ impl Engine {
         if slot.program().is_some() {
             return Ok(());
         }
-        self.back.compile(&slot, Tier::Baseline)
+        self.back.compile(&slot, self.first_tier())
     }
 
     /// As [`Engine::compile_soon`], and waits for the program, at most `timeout`.
@@ -79,7 +78,7 @@ impl Engine {
         if let Some(program) = slot.program() {
             return Ok(program);
         }
-        self.back.compile_wait(&slot, Tier::Baseline, timeout)?;
+        self.back.compile_wait(&slot, self.first_tier(), timeout)?;
         // It may have been cleared or evicted already.
         slot.program().ok_or(Refusal::Cleared)
     }
@@ -102,7 +101,7 @@ impl Engine {
                 Err(_) => done.failed += 1,
             }
         }
-        let prepared = self.back.prepare(&slots, Tier::Baseline, timeout);
+        let prepared = self.back.prepare(&slots, self.first_tier(), timeout);
         done.compiled += prepared.compiled;
         done.pending += prepared.pending;
         done.failed += prepared.failed;

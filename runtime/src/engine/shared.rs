@@ -351,7 +351,9 @@ impl Shared {
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
         let counted = seen.is_some_and(Seen::counted);
         let cancelled = || job.is_cancelled();
-        let task = Task { subject, seen, counted, select: &select, cancelled: &cancelled };
+        let optimised = slot.pin().as_ref().and_then(|program| program.optimised().cloned());
+        let (select, cancelled) = (&select, &cancelled);
+        let task = Task { subject, seen, counted, select, optimised, cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
