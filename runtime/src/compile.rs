@@ -130,6 +130,10 @@ pub(crate) struct Task<'a> {
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
     /// Optimised regions that there are already.
     pub(crate) optimised: Option<Arc<Regions>>,
+    /// Executions from which a block is worth one.
+    pub(crate) hot: u64,
+    /// Whether there may be more of them by now.
+    pub(crate) renew: bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
 }
@@ -222,8 +226,9 @@ impl Compiler<'_> {
         stats: &mut Stats,
     ) -> Result<Option<Arc<Regions>>, CompileError> {
         let Subject { bytecode, baked, tier, .. } = task.subject;
-        if tier == Tier::Baseline {
-            return Ok(task.optimised.clone());
+        let there = task.optimised.as_ref();
+        if tier == Tier::Baseline || there.is_some_and(|regions| regions.serve(tier, task.renew)) {
+            return Ok(there.cloned());
         }
         let mut spent = 0;
         let regions = clock.time(&mut spent, || {
@@ -233,10 +238,7 @@ impl Compiler<'_> {
                 baked,
                 bounds,
                 count: &|pc| task.seen.map_or(1, |seen| seen.runs(pc)),
-                choice: Choice {
-                    hot: self.config.region_executions.into(),
-                    regions_max: self.config.regions_max,
-                },
+                choice: Choice { hot: task.hot, regions_max: self.config.regions_max },
             };
             match self.config.backend {
                 Backend::Evaluator => optimiser.evaluated(stats),

@@ -53,6 +53,10 @@ pub struct Config {
     pub region_executions: u32,
     /// Optimised regions of a program at most.
     pub regions_max: usize,
+    /// Frames of a program before it is worth optimised regions; loops count by their rounds.
+    pub optimise_frames: u32,
+    /// Frames of a program with optimised regions before it is worth those of tier 1.
+    pub tier1_frames: u32,
     /// With [`Compile::All`], frames of a code that are interpreted before it is compiled.
     pub warm_frames: u32,
     /// With [`Compile::Seen`], executions of a block before it is worth compiling.
@@ -76,6 +80,8 @@ pub struct Config {
     pub drain_max: usize,
     /// Wall-clock time one job may take, in milliseconds; then it is cancelled.
     pub compile_deadline_ms: u32,
+    /// The same for a job that makes optimised regions.
+    pub optimise_deadline_ms: u32,
     /// After the deadline, until a compile thread that does not come back is given up, in
     /// milliseconds.
     pub compile_grace_ms: u32,
@@ -128,9 +134,11 @@ impl Default for Config {
             backend: Backend::Native,
             compile: Compile::Seen,
             first_tier: Tier::Baseline,
-            top_tier: Tier::Baseline,
+            top_tier: Tier::Optimised,
             region_executions: 1,
             regions_max: 64,
+            optimise_frames: 8192,
+            tier1_frames: 131_072,
             warm_frames: 32,
             recording: false,
             code_bytes_max: 64 << 20,
@@ -142,6 +150,7 @@ impl Default for Config {
             job_queue_len: 256,
             drain_max: 256,
             compile_deadline_ms: 1000,
+            optimise_deadline_ms: 10_000,
             compile_grace_ms: 1000,
             job_age_ms_max: 10_000,
             cooldown_ms: 2,

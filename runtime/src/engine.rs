@@ -28,7 +28,7 @@ use crate::{
     observe::trace,
     policy::{Action, Event},
     program::Program,
-    slot::Slot,
+    slot::{Profiled, Slot},
     stats::Stats,
 };
 use kiln_abi::EnterFn;
@@ -78,6 +78,7 @@ fn backend_config(config: &Config) -> BackendConfig {
         job_queue_len: config.job_queue_len,
         drain_max: config.drain_max,
         deadline_ms: config.compile_deadline_ms,
+        optimise_deadline_ms: config.optimise_deadline_ms,
         grace_ms: config.compile_grace_ms,
         job_age_ms_max: config.job_age_ms_max,
         sweep_interval_ms: config.sweep_interval_ms,
@@ -233,20 +234,47 @@ impl Engine {
         self.act(slot, self.shared.policy.decide(&slot.state(), Event::Missed));
     }
 
+    /// A code's program was run in so many frames, or for as long as in so many.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn worked(&self, slot: &Arc<Slot>, frames: u32) {
+        slot.work(frames);
+        self.act(slot, self.shared.policy.decide(&slot.state(), Event::Worked));
+    }
+
+    /// A block of a code that is profiled is about to be counted. Whether it need not.
+    pub(crate) fn profiled_block(&self, slot: &Arc<Slot>) -> bool {
+        let profiled = slot.profiled_block();
+        if profiled == Profiled::Complete {
+            self.act(slot, self.shared.policy.decide(&slot.state(), Event::Worked));
+        }
+        profiled != Profiled::Counts
+    }
+
     fn act(&self, slot: &Arc<Slot>, action: Action) {
+        let tier = match action {
+            Action::Promote(tier) => tier,
+            _ => self.first_tier(),
+        };
         let here = match action {
             Action::Nothing => false,
+            Action::Profile => {
+                slot.profile();
+                false
+            }
             Action::LeaveAlone => {
                 trace::left_alone(&slot.bytecode);
                 slot.leave_alone();
                 false
             }
             Action::CompileHere => true,
-            Action::Request => self.back.request(slot, self.first_tier()) == Requested::Here,
+            Action::Request | Action::Promote(_) => {
+                self.back.request(slot, tier) == Requested::Here
+            }
         };
         if here {
             // What fails is counted, and the slot knows when it may be tried again.
-            let _ = self.back.compile_here(slot, self.first_tier());
+            let _ = self.back.compile_here(slot, tier);
         }
     }
 

@@ -119,8 +119,7 @@ impl kiln_ir::ssa::eval::Machine for EvalMachine<'_> {
         let mut next = pointers(&mut args);
         let mut result = Word::ZERO;
         // SAFETY: the context is complete by `new`; the pointers are as the helper's row says.
-        let answer =
-            unsafe { function(self.cx, self.record(exit), &mut result, next(), next()) };
+        let answer = unsafe { function(self.cx, self.record(exit), &mut result, next(), next()) };
         (answer == CONTINUE).then_some(result)
     }
 }

@@ -16,6 +16,7 @@ mod between;
 mod direct;
 mod leave;
 
+use between::profile;
 pub(crate) use between::{Cold, record, run_cold};
 pub(crate) use direct::enter_often;
 
@@ -27,7 +28,7 @@ use crate::{
     interpret::Stopped,
     keccak::Memo,
     program::Program,
-    slot::{Pinned, Slot},
+    slot::{Pinned, Slot, USES_SAMPLED},
     stats::Counters,
 };
 use between::{Between, without};
@@ -42,6 +43,10 @@ use revm::{
     primitives::hints_util::cold_path,
 };
 use std::sync::Arc;
+
+/// What [`POLL_BACK_EDGES`] back-edges count as, in frames: a round of a short loop takes some 20 ns, a frame
+/// a microsecond.
+const POLL_FRAMES: u32 = POLL_BACK_EDGES / 50;
 
 /// The EVM's tables.
 pub(crate) struct Tables<'a, H> {
@@ -78,6 +83,8 @@ pub(crate) enum Order {
     Interpret,
     /// The leg ends, and another program is asked for.
     Exchange,
+    /// The leg ends, and the frame is interpreted and its blocks are counted for a while.
+    Profile,
 }
 
 /// Decides what happens at safepoints.
@@ -101,7 +108,11 @@ pub(crate) struct Ordinary;
 impl Safepoints for Ordinary {
     #[inline]
     fn order(&mut self, program: &Program) -> Order {
-        if program.is_superseded() { Order::Exchange } else { Order::Enter }
+        match program.is_undisturbed() {
+            true => Order::Enter,
+            false if program.is_superseded() => Order::Exchange,
+            false => Order::Profile,
+        }
     }
 
     fn exchange(&mut self, slot: &Arc<Slot>) -> Pinned {
@@ -148,9 +159,13 @@ pub(crate) fn run<H: Host, S: Safepoints>(
         pinned = held.slot.pin();
     }
     match pinned.is_some() {
-        true => held.slot.touch(held.stats.hits.next()),
+        true => {
+            if held.slot.touch(held.stats.hits.next()) {
+                held.engine.worked(held.slot, USES_SAMPLED);
+            }
+        }
         false => {
-            held.slot.touch(1);
+            let _ = held.slot.touch(1);
             if held.hot_from.is_some() {
                 match held.slot.is_alone() {
                     true => held.hot_from = None,
@@ -175,6 +190,12 @@ pub(crate) fn run<H: Host, S: Safepoints>(
                 pinned = match turn {
                     Turn::Exchange => safepoints.exchange(held.slot),
                     Turn::Newer => held.slot.pin(),
+                    Turn::Profile => {
+                        if profile(interpreter, host, tables, held) {
+                            return;
+                        }
+                        held.slot.pin()
+                    }
                     Turn::Into(program) => Pinned::from_inner(Some(program)),
                 };
                 match (had, pinned.is_some()) {
@@ -193,6 +214,8 @@ enum Turn {
     Exchange,
     /// There is another program than when it began.
     Newer,
+    /// Its code is to be profiled.
+    Profile,
     /// The frame goes on in this one.
     Into(Arc<Program>),
 }
@@ -254,10 +277,16 @@ fn leg<H: Host, S: Safepoints>(
                     // SAFETY: the entry is the program's; the rest was established above.
                     let leave = unsafe { enter(&raw mut cx, run, program, held.trampoline, entry) };
                     // SAFETY: `leave` comes from the program that ran on this context.
-                    unsafe { finish(&mut cx, &mut *run, leave, held.stats) }
+                    let next = unsafe { finish(&mut cx, &mut *run, leave, held.stats) };
+                    if cx.poll == u32::MAX {
+                        cold_path();
+                        held.engine.worked(held.slot, POLL_FRAMES);
+                    }
+                    next
                 }
                 Order::Interpret => Next::Interpret,
                 Order::Exchange => return Err(Turn::Exchange),
+                Order::Profile => return Err(Turn::Profile),
             },
         };
         match next {

@@ -17,6 +17,7 @@
 use crate::{
     config::{Compile, Config},
     heat::HotFrom,
+    hooks::Tier,
 };
 
 /// Nanoseconds to compile a block of the mean length, 11 instructions, with cold caches. Measured:
@@ -40,6 +41,9 @@ const RUNS_MIN: u32 = 64;
 /// Each time a code's program is thrown out, its next one has to pay twice as much, up to 2 to the power of
 /// this: codes that do not all fit are not to throw out each other again and again.
 const EVICTIONS_MAX: u32 = 6;
+
+/// The same of a code that does not get to the next tier.
+const TRIES_MAX: u32 = 10;
 
 /// What an instruction costs in the interpreter, what compiling it saves, and what an access to storage
 /// costs either way, in nanoseconds. Measured over mainnet blocks.
@@ -68,6 +72,12 @@ pub(crate) struct Policy {
     pub(crate) background: bool,
     /// Time to compile up to which it is done where it was asked for.
     pub(crate) inline_compile_ns: u64,
+    /// The best there is.
+    pub(crate) top_tier: Tier,
+    /// Frames of a program before it is worth optimised regions.
+    pub(crate) optimise_frames: u32,
+    /// Frames with these before it is worth those of tier 1.
+    pub(crate) tier1_frames: u32,
 }
 
 /// What is known about a code.
@@ -79,6 +89,16 @@ pub(crate) struct State {
     pub(crate) fresh: u32,
     /// Executions of these.
     pub(crate) missed: u32,
+    /// The tier of its program.
+    pub(crate) tier: Option<Tier>,
+    /// Frames since it got there, and what took as long.
+    pub(crate) worked: u32,
+    /// How often it was tried in vain to get to the next tier.
+    pub(crate) tries: u32,
+    /// Whether its blocks were counted.
+    pub(crate) profiled: bool,
+    /// Whether that is going on.
+    pub(crate) profiling: bool,
     /// How often a program of it was thrown out.
     pub(crate) evicted: u32,
     /// Frame runs without a program in which these were counted.
@@ -94,6 +114,8 @@ pub(crate) enum Event {
     Frame(u32),
     /// The interpreter came through a block of a known code that is not compiled.
     Missed,
+    /// Its program was run for a while, or a profile of it is complete.
+    Worked,
 }
 
 /// What is done about it.
@@ -106,6 +128,10 @@ pub(crate) enum Action {
     Request,
     /// Interpreted, without anybody looking.
     LeaveAlone,
+    /// Interpreted for a while, while its blocks are counted.
+    Profile,
+    /// Compiled for this tier, soon.
+    Promote(Tier),
 }
 
 impl Policy {
@@ -117,6 +143,9 @@ impl Policy {
             warm_frames: if config.force.promote { 0 } else { config.warm_frames },
             background: config.compile_threads > 0 && !config.force.promote,
             inline_compile_ns: config.inline_compile_ns as u64,
+            top_tier: config.top_tier,
+            optimise_frames: config.optimise_frames,
+            tier1_frames: config.tier1_frames,
         }
     }
 
@@ -138,7 +167,25 @@ impl Policy {
                 if self.background { Action::Request } else { Action::CompileHere }
             }
             (Compile::Seen, Event::Missed) => self.missed(state),
+            (_, Event::Worked) => self.worked(state),
             _ => Action::Nothing,
+        }
+    }
+
+    /// Compiling for the next tier costs about what the present one loses in so many frames.
+    fn worked(&self, state: &State) -> Action {
+        let (next, price) = match state.tier {
+            Some(Tier::Baseline) => (Tier::Optimised, self.optimise_frames),
+            Some(Tier::Optimised) => (Tier::Tier1, self.tier1_frames),
+            None | Some(Tier::Tier1) => return Action::Nothing,
+        };
+        let price = u64::from(price) << state.tries.min(TRIES_MAX);
+        if next > self.top_tier || u64::from(state.worked) < price || state.profiling {
+            Action::Nothing
+        } else if !state.profiled {
+            Action::Profile
+        } else {
+            Action::Promote(next)
         }
     }
 
@@ -177,6 +224,9 @@ mod tests {
         warm_frames: 0,
         background: true,
         inline_compile_ns: 2 * BLOCK_COMPILE_NS,
+        top_tier: Tier::Tier1,
+        optimise_frames: 100,
+        tier1_frames: 1000,
     };
 
     fn missed(policy: Policy, compiled: u32, fresh: u32, missed: u32) -> Action {
@@ -249,6 +299,50 @@ mod tests {
         assert!(gains(1000, 290));
         assert!(!gains(3, 1), "SLOAD, POP and a constant");
         assert!(gains(0, 0));
+    }
+
+    fn worked(tier: Tier, worked: u32, profiled: bool) -> Action {
+        let state = State { tier: Some(tier), worked, profiled, ..State::default() };
+        SOME.decide(&state, Event::Worked)
+    }
+
+    #[test]
+    fn what_is_run_is_profiled_and_then_promoted_one_tier_at_a_time() {
+        assert_eq!(worked(Tier::Baseline, 99, true), Action::Nothing);
+        assert_eq!(worked(Tier::Baseline, 100, false), Action::Profile);
+        assert_eq!(worked(Tier::Baseline, 100, true), Action::Promote(Tier::Optimised));
+        assert_eq!(worked(Tier::Optimised, 999, true), Action::Nothing);
+        assert_eq!(worked(Tier::Optimised, 1000, true), Action::Promote(Tier::Tier1));
+        assert_eq!(worked(Tier::Tier1, u32::MAX, true), Action::Nothing);
+    }
+
+    #[test]
+    fn there_may_be_no_higher_tier() {
+        let state = State { worked: 5000, profiled: true, ..State::default() };
+        let at = |top_tier, tier| {
+            let policy = Policy { top_tier, ..SOME };
+            policy.decide(&State { tier, ..state }, Event::Worked)
+        };
+        assert_eq!(at(Tier::Baseline, Some(Tier::Baseline)), Action::Nothing);
+        assert_eq!(at(Tier::Optimised, Some(Tier::Optimised)), Action::Nothing);
+        assert_eq!(at(Tier::Tier1, None), Action::Nothing);
+    }
+
+    #[test]
+    fn who_is_not_promoted_waits_longer() {
+        let tries = |tries, worked| {
+            let state = State {
+                tier: Some(Tier::Baseline),
+                worked,
+                tries,
+                profiled: true,
+                ..State::default()
+            };
+            SOME.decide(&state, Event::Worked)
+        };
+        assert_eq!(tries(2, 399), Action::Nothing);
+        assert_eq!(tries(2, 400), Action::Promote(Tier::Optimised));
+        assert_eq!(tries(u32::MAX, 100 << TRIES_MAX), Action::Promote(Tier::Optimised));
     }
 
     #[test]

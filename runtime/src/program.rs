@@ -15,7 +15,7 @@ use kiln_ir::Module;
 use revm::bytecode::Bytecode;
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 /// An immutable compiled program.
@@ -27,9 +27,8 @@ pub struct Program {
     /// What entries are offsets from. Null for the evaluator.
     base: *const u8,
     entries: Entries,
-    /// Its slot has another program, or none. Set (release) after that was stored; who sees it
-    /// (acquire) does not find this one in the slot.
-    superseded: AtomicBool,
+    /// What its frames are to look after at safepoints: [`SUPERSEDED`], [`PROFILED`].
+    calls: AtomicU8,
     bytecode: Bytecode,
     body: Body,
     /// The optimised regions that its code has in the place of blocks.
@@ -42,6 +41,12 @@ pub struct Program {
 unsafe impl Send for Program {}
 // SAFETY: as above.
 unsafe impl Sync for Program {}
+
+/// Its slot has another program, or none. Set (release) after that was stored; who sees it (acquire) does not
+/// find this one in the slot.
+const SUPERSEDED: u8 = 1;
+/// The code is to be profiled. Relaxed: who misses it comes by again.
+const PROFILED: u8 = 2;
 
 /// The table of entries, wherever its words lie.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +136,7 @@ impl Program {
         Self {
             base,
             entries,
-            superseded: AtomicBool::new(false),
+            calls: AtomicU8::new(0),
             bytecode,
             body,
             optimised,
@@ -189,12 +194,27 @@ impl Program {
     /// Whether its slot has another program by now, or none.
     #[inline]
     pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
+        self.calls.load(Ordering::Acquire) & SUPERSEDED != 0
     }
 
     /// Tells running frames to leave it at their next safepoint. For the slot, after it let go.
     pub(crate) fn supersede(&self) {
-        self.superseded.store(true, Ordering::Release);
+        self.calls.fetch_or(SUPERSEDED, Ordering::Release);
+    }
+
+    /// Whether nothing is to be looked after at safepoints.
+    #[inline]
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.calls.load(Ordering::Acquire) == 0
+    }
+
+    /// Has frames profile the code, or no longer.
+    pub(crate) fn profile(&self, on: bool) {
+        if on {
+            self.calls.fetch_or(PROFILED, Ordering::Relaxed);
+        } else {
+            self.calls.fetch_and(!PROFILED, Ordering::Relaxed);
+        }
     }
 
     #[inline]
@@ -254,9 +274,8 @@ impl Program {
             unreachable!("only the evaluator has no code")
         };
         let (block, blocks) = (entry as usize - 1, module.regions.len());
-        let region_at = |block: usize| {
-            self.optimised.as_ref()?.function_at(module.regions[block].pc)
-        };
+        let region_at =
+            |block: usize| self.optimised.as_ref()?.function_at(module.regions[block].pc);
         // SAFETY: the caller's; the records are those of the module's exits.
         let mut machine = unsafe { EvalMachine::new(cx, sp, records, blocks) };
         let region = if block < blocks {

@@ -4,11 +4,7 @@
 //! blocks change. **Callers guarantee** nothing: any bytecode is valid input, and a region that can not be
 //! compiled is left to the other tiers. **Never** decides whether a code is worth it: the policy does.
 
-use crate::{
-    compile::CompileError,
-    hooks::Tier,
-    stats::Stats,
-};
+use crate::{compile::CompileError, hooks::Tier, stats::Stats};
 use kiln_abi::{CodeObject, Pc, Records};
 use kiln_ir::{
     Blocks, Bounds,
@@ -110,6 +106,11 @@ fn instructions(functions: &[Function]) -> usize {
 }
 
 impl Regions {
+    /// Whether they are what a job of this tier would make; `renew` says that there is more to choose from.
+    pub(crate) fn serve(&self, tier: Tier, renew: bool) -> bool {
+        self.tier == tier && !renew
+    }
+
     /// Who made them.
     pub(crate) fn tier(&self) -> Tier {
         self.tier

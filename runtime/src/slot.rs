@@ -17,7 +17,12 @@ use std::sync::{
 const ALONE: u32 = 1 << 12;
 
 /// Uses are counted by samples: a shared counter is too dear for each.
-const USES_SAMPLED: u32 = 16;
+pub(crate) const USES_SAMPLED: u32 = 16;
+
+/// Blocks that are counted when a code is profiled.
+const PROFILE_BLOCKS: u32 = 2048;
+/// A block that came up more seldom while its code was profiled is not optimised.
+pub(crate) const PROFILE_HOT: u32 = PROFILE_BLOCKS / 128;
 
 /// A slot's program as one reader sees it: pinned, without having touched its reference count.
 pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
@@ -62,6 +67,13 @@ pub(crate) struct Slot {
     alone: AtomicU32,
     /// Frame runs that found a program, since the last sweep: one of [`USES_SAMPLED`] is counted.
     uses: AtomicU32,
+    /// Frames since its program got to its tier, and what else took as long. Relaxed, as all that follows: a
+    /// heuristic.
+    worked: AtomicU32,
+    /// Blocks that are to be counted.
+    profile_left: AtomicU32,
+    /// How often it was tried in vain to get to the next tier.
+    tries: AtomicU32,
     /// The same, aged. Written by the sweep alone.
     score: AtomicU32,
     /// Since a frame of it ran, by the sweeps' account, in milliseconds.
@@ -85,6 +97,9 @@ impl Slot {
             evicted: AtomicU32::new(0),
             alone: AtomicU32::new(0),
             uses: AtomicU32::new(0),
+            worked: AtomicU32::new(0),
+            profile_left: AtomicU32::new(0),
+            tries: AtomicU32::new(0),
             score: AtomicU32::new(0),
             idle_ms: AtomicU32::new(0),
             ticket: Ticket::default(),
@@ -111,6 +126,9 @@ impl Slot {
         let some = program.is_some();
         if let Some(new) = &program {
             trace::publishing(new);
+            if self.profile_left.load(Ordering::Relaxed) > 0 {
+                new.profile(true);
+            }
         }
         if let Some(old) = self.program.swap(program) {
             old.supersede();
@@ -160,6 +178,11 @@ impl Slot {
     pub(crate) fn state(&self) -> State {
         State {
             compiled: self.pin().as_ref().map_or(0, |program| program.regions() as u32),
+            tier: self.pin().as_ref().map(|program| program.tier()),
+            worked: self.worked.load(Ordering::Relaxed),
+            tries: self.tries.load(Ordering::Relaxed),
+            profiled: self.seen().is_some_and(Seen::is_counted),
+            profiling: self.profile_left.load(Ordering::Relaxed) > 0,
             fresh: self.seen().map_or(0, Seen::fresh),
             missed: self.missed.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
@@ -202,16 +225,61 @@ impl Slot {
         missed.max(self.frames.load(Ordering::Relaxed))
     }
 
-    /// A frame runs, the `nth` of its EVM that found a program. Writes only what other threads read
-    /// if it has to. Relaxed: a heuristic.
+    /// A frame runs, the `nth` of its EVM that found a program; whether it is one of the sample. Writes only
+    /// what other threads read if it has to. Relaxed: a heuristic.
     #[inline]
-    pub(crate) fn touch(&self, nth: u64) {
+    #[must_use]
+    pub(crate) fn touch(&self, nth: u64) -> bool {
         if self.idle_ms.load(Ordering::Relaxed) != 0 {
             self.idle_ms.store(0, Ordering::Relaxed);
         }
-        if nth.is_multiple_of(USES_SAMPLED as u64) {
+        let sampled = nth.is_multiple_of(USES_SAMPLED as u64);
+        if sampled {
             self.uses.fetch_add(USES_SAMPLED, Ordering::Relaxed);
         }
+        sampled
+    }
+
+    /// Its program was run in so many frames, or for as long.
+    pub(crate) fn work(&self, frames: u32) {
+        let worked = self.worked.load(Ordering::Relaxed).saturating_add(frames);
+        self.worked.store(worked, Ordering::Relaxed);
+    }
+
+    /// Frames are to profile the code.
+    pub(crate) fn profile(&self) {
+        if let Some(program) = &*self.pin() {
+            self.profile_left.store(PROFILE_BLOCKS, Ordering::Relaxed);
+            program.profile(true);
+        }
+    }
+
+    /// A block is about to be counted. Whether that is one too many: then the profile is complete, for who
+    /// comes first.
+    pub(crate) fn profiled_block(&self) -> Profiled {
+        let left = self.profile_left.load(Ordering::Relaxed);
+        self.profile_left.store(left.saturating_sub(1), Ordering::Relaxed);
+        match left {
+            0 => Profiled::Over,
+            1 => {
+                if let Some(program) = &*self.pin() {
+                    program.profile(false);
+                }
+                Profiled::Complete
+            }
+            _ => Profiled::Counts,
+        }
+    }
+
+    /// A job to get to a higher tier has begun: the next one has to wait, and longer if this one fails.
+    pub(crate) fn try_promotion(&self) {
+        self.worked.store(0, Ordering::Relaxed);
+        self.tries.store(self.tries.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// It got to a higher tier.
+    pub(crate) fn promoted(&self) {
+        self.tries.store(0, Ordering::Relaxed);
     }
 
     /// A sweep came, so long after the last one.
@@ -240,6 +308,7 @@ impl Slot {
     pub(crate) fn evict(&self) {
         self.publish(None);
         self.evicted.fetch_add(1, Ordering::Relaxed);
+        self.profile_left.store(0, Ordering::Relaxed);
         self.settle();
         if let Some(seen) = self.seen() {
             seen.forget();
@@ -256,6 +325,17 @@ impl Slot {
     pub(crate) fn seen(&self) -> Option<&Seen> {
         self.seen.get()
     }
+}
+
+/// What a block is to a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profiled {
+    /// It counts.
+    Counts,
+    /// It is the first that does not.
+    Complete,
+    /// There is nothing to count.
+    Over,
 }
 
 /// Marks of blocks that were run, by the pc of their leader.
@@ -311,11 +391,17 @@ impl Seen {
 
     /// Counts a run of the block at `pc`.
     fn count(&self, pc: usize) {
-        let counts =
-            self.counts.get_or_init(|| (0..self.marks.len() * 64).map(|_| AtomicU32::new(0)).collect());
+        let counts = self
+            .counts
+            .get_or_init(|| (0..self.marks.len() * 64).map(|_| AtomicU32::new(0)).collect());
         if let Some(count) = counts.get(pc) {
             count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         }
+    }
+
+    /// Whether blocks were counted.
+    fn is_counted(&self) -> bool {
+        self.counts.get().is_some()
     }
 
     /// How often the block at `pc` was run, as far as that was counted. If nothing was, all count the same.
@@ -405,12 +491,12 @@ mod tests {
     #[test]
     fn uses_are_sampled_and_fade() {
         let slot = slot();
-        (1..=160).for_each(|nth| slot.touch(nth));
+        assert_eq!((1..=160).filter(|&nth| slot.touch(nth)).count(), 10);
         assert_eq!(slot.score(), 160);
         slot.age(10);
         slot.age(10);
         assert_eq!((slot.score(), slot.idle_ms()), (80, 20));
-        slot.touch(1);
+        assert!(!slot.touch(1));
         assert_eq!((slot.score(), slot.idle_ms()), (80, 0));
     }
 

@@ -3,7 +3,7 @@
 #![cfg(unix)] // It makes text that is not Unicode.
 
 use kiln_runtime::{
-    Backend, Compile, Config, ConfigError, Engine, EngineError, Force, VARIABLES, Variable,
+    Backend, Compile, Config, ConfigError, Engine, EngineError, Force, Tier, VARIABLES, Variable,
 };
 use std::{collections::HashSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
@@ -27,6 +27,12 @@ fn unusual() -> Config {
         enabled: false,
         backend: Backend::Evaluator,
         compile: Compile::All,
+        first_tier: Tier::Optimised,
+        top_tier: Tier::Tier1,
+        region_executions: 9,
+        regions_max: 0,
+        optimise_frames: 11,
+        tier1_frames: 12,
         warm_frames: u32::MAX,
         recording: true,
         code_bytes_max: 12_345,
@@ -38,6 +44,7 @@ fn unusual() -> Config {
         job_queue_len: 1,
         drain_max: 2,
         compile_deadline_ms: 1,
+        optimise_deadline_ms: 8,
         compile_grace_ms: 2,
         job_age_ms_max: 3,
         cooldown_ms: 4,
@@ -220,6 +227,12 @@ fn the_builder_sets_every_field() {
         enabled,
         backend,
         compile,
+        first_tier,
+        top_tier,
+        region_executions,
+        regions_max,
+        optimise_frames,
+        tier1_frames,
         warm_frames,
         recording,
         code_bytes_max,
@@ -231,6 +244,7 @@ fn the_builder_sets_every_field() {
         job_queue_len,
         drain_max,
         compile_deadline_ms,
+        optimise_deadline_ms,
         compile_grace_ms,
         job_age_ms_max,
         cooldown_ms,

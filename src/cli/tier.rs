@@ -7,9 +7,7 @@ use kiln::{
     statetest::{self, Input},
 };
 use kiln_ir::{Limits, OpcodeSet};
-use kiln_runtime::{
-    Backend, Config, ConfigBuilder, ConfigError, Engine, Force, Stats, Tiered,
-};
+use kiln_runtime::{Backend, Config, ConfigBuilder, ConfigError, Engine, Force, Stats, Tiered};
 use revm::{
     ExecuteCommitEvm,
     bytecode::Bytecode,

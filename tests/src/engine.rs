@@ -7,7 +7,7 @@
 use crate::case::{BENEFICIARY, Case, SENDER, TARGET};
 use crate::db::{Access, CaseDb};
 use crate::handler::{CaseContext, Trace, TraceHandler};
-use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Force, Tiered};
+use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Force, Tier, Tiered};
 use revm::context::result::{ExecutionResult, HaltReason, Output};
 use revm::context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv};
 use revm::handler::{EthFrame, EvmTr, Handler};
@@ -17,6 +17,9 @@ use revm::state::EvmState;
 use revm::{DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Whether there is machine code for this target.
+const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+
 /// What runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -24,6 +27,8 @@ pub enum Kind {
     Interpreter,
     /// kiln with the IR evaluator.
     Evaluator,
+    /// kiln with the evaluator of optimised regions, as far as there are some.
+    EvaluatorRegions,
     /// kiln with tier 0, whole contracts.
     Tier0All,
     /// kiln with tier 0, the blocks that an earlier run saw; other blocks are interpreted.
@@ -33,12 +38,51 @@ pub enum Kind {
     /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
     /// the calling thread, again and again as more is run, and under running frames.
     Tier0Hot,
+    /// kiln with optimised regions by Cranelift, wherever there can be one.
+    OptimisedAll,
+    /// The same, where an earlier run was.
+    OptimisedSeen,
 }
 
 impl Kind {
     /// All engines that are compared with the oracle.
-    pub const COMPARED: [Self; 5] =
-        [Self::Evaluator, Self::Tier0All, Self::Tier0Seen, Self::Tier0Warm, Self::Tier0Hot];
+    pub const COMPARED: [Self; 8] = [
+        Self::Evaluator,
+        Self::EvaluatorRegions,
+        Self::Tier0All,
+        Self::Tier0Seen,
+        Self::Tier0Warm,
+        Self::Tier0Hot,
+        Self::OptimisedAll,
+        Self::OptimisedSeen,
+    ];
+
+    /// Those that run whole contracts, one for each way there is to run code.
+    pub const WHOLE: [Self; 4] =
+        [Self::Evaluator, Self::EvaluatorRegions, Self::Tier0All, Self::OptimisedAll];
+
+    /// The options of its engine; none for the oracle.
+    fn config(self) -> Option<Config> {
+        let all = Config { compile: Compile::All, ..Config::eager() };
+        let seen = Config { compile: Compile::Seen, ..all.clone() };
+        let first_tier = Tier::Optimised;
+        Some(match self {
+            Self::Interpreter => return None,
+            Self::Evaluator => Config { backend: Backend::Evaluator, ..all },
+            Self::EvaluatorRegions => Config { backend: Backend::Evaluator, first_tier, ..all },
+            Self::Tier0All => all,
+            Self::Tier0Seen => seen,
+            Self::Tier0Warm => Config { warm_frames: 2, ..all },
+            Self::Tier0Hot => Config { hot_executions: 2, ..seen },
+            Self::OptimisedAll => Config { first_tier, ..all },
+            Self::OptimisedSeen => Config { first_tier, ..seen },
+        })
+    }
+
+    /// Whether what is compiled is what an earlier run saw.
+    fn is_recorded(self) -> bool {
+        matches!(self, Self::Tier0Seen | Self::OptimisedSeen)
+    }
 }
 
 /// What one transaction came to.
@@ -84,11 +128,7 @@ impl TxOutcome {
 
 /// All engines. Not shared between threads in tests that count.
 #[derive(Clone, Debug)]
-pub struct Engines {
-    evaluator: Engine,
-    /// Tier 0 in its ways; not there on targets that it does not support.
-    native: Option<[Engine; 4]>,
-}
+pub struct Engines(Vec<(Kind, Engine)>);
 
 impl Engines {
     /// Starts every engine that there is on this target.
@@ -96,40 +136,25 @@ impl Engines {
     /// # Errors
     /// If an engine that is supported does not start.
     pub fn new() -> Result<Self, EngineError> {
-        let all = Config { compile: Compile::All, ..Config::eager() };
-        let evaluator = Engine::new(Config { backend: Backend::Evaluator, ..all.clone() })?;
-        if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            return Ok(Self { evaluator, native: None });
+        let mut engines = Vec::new();
+        for kind in Kind::COMPARED {
+            if let Some(config) = kind.config()
+                && (config.backend == Backend::Evaluator || IS_NATIVE)
+            {
+                engines.push((kind, Engine::new(config)?));
+            }
         }
-        let seen = Engine::new(Config { compile: Compile::Seen, ..all.clone() })?;
-        let warm = Engine::new(Config { warm_frames: 2, ..all.clone() })?;
-        let hot = Config { compile: Compile::Seen, hot_executions: 2, ..all.clone() };
-        let hot = Engine::new(hot)?;
-        Ok(Self { evaluator, native: Some([Engine::new(all)?, seen, warm, hot]) })
+        Ok(Self(engines))
     }
 
-    /// The kiln engine of a kind, if there is one.
+    /// The kiln engine of a kind, if there is one on this target.
     pub fn of(&self, kind: Kind) -> Option<&Engine> {
-        let [all, seen, warm, hot] = match kind {
-            Kind::Interpreter => return None,
-            Kind::Evaluator => return Some(&self.evaluator),
-            _ => self.native.as_ref()?,
-        };
-        match kind {
-            Kind::Tier0Seen => Some(seen),
-            Kind::Tier0Warm => Some(warm),
-            Kind::Tier0Hot => Some(hot),
-            _ => Some(all),
-        }
+        self.0.iter().find(|(of, _)| *of == kind).map(|(_, engine)| engine)
     }
 
     /// Drops every compiled program: hunts call it now and then.
     pub fn clear(&self) {
-        for kind in Kind::COMPARED {
-            if let Some(engine) = self.of(kind) {
-                engine.clear();
-            }
-        }
+        self.0.iter().for_each(|(_, engine)| engine.clear());
     }
 
     /// Runs a case on one engine, from the state that `db` holds.
@@ -137,7 +162,7 @@ impl Engines {
         let Some(engine) = self.of(kind) else {
             return transact(case, context(case, db).build_mainnet());
         };
-        if kind == Kind::Tier0Seen {
+        if kind.is_recorded() {
             // Recorded with other calldata, so that some blocks that will run were not seen.
             let other = Case { calldata: Vec::new(), repeat: 1, ..case.clone() };
             engine.set_recording(true);
@@ -160,11 +185,17 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
         engine.map(|engine| (format!("{name}, {force}"), engine))
     };
     let all = Config { force, ..Config::eager() };
-    let mut engines =
-        vec![start("evaluator", Config { backend: Backend::Evaluator, ..all.clone() })?];
-    if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+    let optimised = Config { first_tier: Tier::Optimised, ..all.clone() };
+    let evaluator = |config| Config { backend: Backend::Evaluator, ..config };
+    let mut engines = vec![
+        start("evaluator", evaluator(all.clone()))?,
+        start("evaluator of regions", evaluator(optimised.clone()))?,
+    ];
+    if IS_NATIVE {
         engines.push(start("tier 0", all.clone())?);
         engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
+        // Few, since evictions have them compiled again each time.
+        engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
     }
     Ok(engines)
 }

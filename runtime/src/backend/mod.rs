@@ -111,6 +111,8 @@ pub(crate) struct BackendConfig {
     pub(crate) drain_max: usize,
     /// Wall-clock time of one job, in milliseconds.
     pub(crate) deadline_ms: u32,
+    /// The same of the tiers above the baseline.
+    pub(crate) optimise_deadline_ms: u32,
     /// After the deadline, until a worker is given up, in milliseconds.
     pub(crate) grace_ms: u32,
     /// A job that waited longer is dropped, in milliseconds.
@@ -139,6 +141,7 @@ impl Default for BackendConfig {
             job_queue_len: 256,
             drain_max: 256,
             deadline_ms: 1000,
+            optimise_deadline_ms: 10_000,
             grace_ms: 1000,
             job_age_ms_max: 10_000,
             sweep_interval_ms: 1000,

@@ -99,7 +99,11 @@ impl<W: Work> Inner<W> {
     }
 
     fn job(&self, tier: Tier, thread: CompileThread, generation: u64) -> Job {
-        let deadline_ms = self.control.clock.now_ms() + self.config.deadline_ms as u64;
+        let allowed_ms = match tier {
+            Tier::Baseline => self.config.deadline_ms,
+            Tier::Optimised | Tier::Tier1 => self.config.optimise_deadline_ms,
+        };
+        let deadline_ms = self.control.clock.now_ms() + u64::from(allowed_ms);
         let pausable = self.config.pause_cancels;
         Job::new(tier, thread, deadline_ms, generation, pausable, &self.control)
     }

@@ -70,6 +70,16 @@ pub const VARIABLES: &[Variable] = &[
         "optimised regions of a program; further blocks stay on the baseline"
     ),
     sets!(
+        "KILN_OPTIMISE_FRAMES",
+        Count(optimise_frames, 1..=MAX, "frames"),
+        "frames of a program before it gets optimised regions; loops count by their rounds"
+    ),
+    sets!(
+        "KILN_TIER1_FRAMES",
+        Count(tier1_frames, 1..=MAX, "frames"),
+        "frames of a program with optimised regions before it gets those of tier 1"
+    ),
+    sets!(
         "KILN_WARM_FRAMES",
         Count(warm_frames, ANY, "frames"),
         "with `all`: frames of a code that are interpreted before it is compiled"
@@ -144,6 +154,11 @@ pub const VARIABLES: &[Variable] = &[
         "KILN_COMPILE_DEADLINE_MS",
         Count(compile_deadline_ms, 1..=MAX, "ms"),
         "wall-clock time of one job; then it is cancelled"
+    ),
+    sets!(
+        "KILN_OPTIMISE_DEADLINE_MS",
+        Count(optimise_deadline_ms, 1..=MAX, "ms"),
+        "wall-clock time of one job that makes optimised regions"
     ),
     sets!(
         "KILN_COMPILE_GRACE_MS",
@@ -316,7 +331,11 @@ impl Knob<'_> {
                 range.contains(&(**field as u64))
             }
             // All values there are.
-            Self::Switch(_) | Self::Backend(_) | Self::Compile(_) | Self::Tier(_) | Self::Force(_) => true,
+            Self::Switch(_)
+            | Self::Backend(_)
+            | Self::Compile(_)
+            | Self::Tier(_)
+            | Self::Force(_) => true,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::Policy,
     program::Program,
-    slot::{Baked, Seen, Slot},
+    slot::{Baked, PROFILE_HOT, Seen, Slot},
     stats::{Counters, Stats},
 };
 use crossbeam_queue::ArrayQueue;
@@ -347,18 +347,29 @@ impl Shared {
             Compile::Seen if !config.force.promote => slot.seen(),
             _ => None,
         };
+        // By profile, and not because everything is to be optimised.
+        let promotes = job.tier() != config.first_tier;
+        let hot = if promotes { PROFILE_HOT } else { 1 }.max(config.region_executions).into();
+        if promotes {
+            slot.try_promotion();
+        }
+        let renew = slot.seen().is_some_and(|seen| seen.fresh() > 0);
         slot.settle();
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
         let counted = seen.is_some_and(Seen::counted);
         let cancelled = || job.is_cancelled();
         let optimised = slot.pin().as_ref().and_then(|program| program.optimised().cloned());
         let (select, cancelled) = (&select, &cancelled);
-        let task = Task { subject, seen, counted, select, optimised, cancelled };
+        let task = Task { subject, seen, counted, select, optimised, hot, renew, cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
         let result = catch_unwind(AssertUnwindSafe(|| compiler.compile(&task, stats)));
-        result.unwrap_or(Err(CompileError::Panicked)).map(Arc::new)
+        let program = result.unwrap_or(Err(CompileError::Panicked)).map(Arc::new)?;
+        if promotes {
+            slot.promoted();
+        }
+        Ok(program)
     }
 }
 

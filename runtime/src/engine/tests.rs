@@ -200,7 +200,7 @@ fn idle_programs_are_evicted() {
         engine.compile_slot(slot).unwrap();
         slot.age(1_000);
     }
-    used.touch(1);
+    let _ = used.touch(1);
     engine.sweep();
     assert!(idle.program().is_none() && used.program().is_some());
     assert_eq!((engine.stats().evicted_idle, engine.stats().evicted_budget), (1, 0));
@@ -224,7 +224,7 @@ mod native {
     }
 
     fn uses(slot: &Slot, count: u32) {
-        (0..count).for_each(|_| slot.touch(0));
+        (0..count).for_each(|_| _ = slot.touch(0));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
 };
 use kiln_abi::RawEntries;
 use revm::{
+    bytecode::opcode::JUMPDEST,
     interpreter::{Host, interpreter::ExtBytecode, interpreter_types::Jumps},
     primitives::B256,
 };
@@ -164,6 +165,32 @@ fn dropped<H: Host, S: Safepoints>(
         }
         if let Some(program) = safepoints.resume(held.slot, interpreter.bytecode.opcode()) {
             return Err(Turn::Into(program));
+        }
+    }
+}
+
+/// Interprets a frame and counts its blocks, until it is over, then true, or the code was profiled enough.
+#[cold]
+#[inline(never)]
+pub(super) fn profile<H: Host>(
+    interpreter: &mut Interp,
+    host: &mut H,
+    tables: Tables<'_, H>,
+    held: &Held<'_>,
+) -> bool {
+    let seen = held.slot.recorded();
+    // The program was left at a safepoint.
+    let mut leads = true;
+    loop {
+        let (pc, opcode) = (interpreter.bytecode.pc(), interpreter.bytecode.opcode());
+        if (leads || opcode == JUMPDEST) && held.engine.profiled_block(held.slot) {
+            return false;
+        }
+        leads = seen.step(pc, opcode, leads);
+        held.stats.recorded_instructions.add(1);
+        if let Err(halt) = interpreter.step(tables.instructions, tables.gas, host) {
+            end(interpreter, halt);
+            return true;
         }
     }
 }
