@@ -4,7 +4,7 @@
 //! results are right.
 
 use clap::{Parser, ValueEnum};
-use kiln::{Compile, Config};
+use kiln::{Compile, Config, ConfigError};
 use kiln_benches::{
     BenchError, Stream, folder,
     stream::{first, many, warm},
@@ -72,16 +72,17 @@ enum What {
 }
 
 impl Arguments {
-    fn config(&self) -> Config {
-        Config {
+    /// What is stated here, then by the environment.
+    fn config(&self) -> Result<Config, ConfigError> {
+        Ok(Config {
             compile: if self.all { Compile::All } else { Compile::Seen },
             compile_threads: self.threads,
             hot_executions: self.hot_executions,
             inline_compile_ns: self.inline_compile_ns,
             code_bytes_max: self.code_bytes_max,
             warm_frames: self.warm_frames,
-            ..Config::default()
-        }
+            ..Config::from_env()?
+        })
     }
 
     fn folder(&self) -> PathBuf {
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), BenchError> {
     let mut blocks = subjects(arguments.folder())?;
     blocks.sort_by_key(|block| block.loaded.fixture.env.number);
-    let stream = Stream { blocks: &blocks, config: arguments.config() };
+    let stream = Stream { blocks: &blocks, config: arguments.config()? };
     stream.prepare()?;
     print(&format!("{} blocks; time through kiln over the interpreter's\n", blocks.len()));
     if arguments.measures(What::First) {

@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use kiln::{EngineError, fixture::FixtureError};
+use kiln::{ConfigError, EngineError, fixture::FixtureError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -13,6 +13,9 @@ pub enum BenchError {
     /// No engine on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A variable of the environment with a bad value.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A code that the measurement of slots made did not run or compile.
     #[error("measuring slots: {0}")]
     Slots(String),
