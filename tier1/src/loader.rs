@@ -208,3 +208,213 @@ fn within(place: Place, offset: usize) -> Option<Place> {
         Place::Symbol(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::{
+        Architecture, BinaryFormat, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+        write::{self, Relocation, SectionId, StandardSection, SymbolId, SymbolSection},
+    };
+
+    /// An object in the making: 16 bytes of code with the entry, and constants.
+    struct Made {
+        object: write::Object<'static>,
+        text: SectionId,
+        constants: SectionId,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            let mut object =
+                write::Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+            let text = object.section_id(StandardSection::Text);
+            object.append_section_data(text, &[0x90; 16], 16);
+            let constants =
+                object.add_section(Vec::new(), b".rodata.cst8".to_vec(), SectionKind::ReadOnlyData);
+            object.append_section_data(constants, &[1, 2, 3, 4, 5, 6, 7, 8], 8);
+            let mut made = Self { object, text, constants };
+            made.symbol(ENTRY, 0, SymbolSection::Section(text));
+            made
+        }
+
+        fn symbol(&mut self, name: &str, value: u64, section: SymbolSection) -> SymbolId {
+            self.object.add_symbol(write::Symbol {
+                name: name.into(),
+                value,
+                size: 0,
+                kind: SymbolKind::Text,
+                scope: SymbolScope::Linkage,
+                weak: false,
+                section,
+                flags: SymbolFlags::None,
+            })
+        }
+
+        fn section(&mut self, name: &str, kind: SectionKind) -> SectionId {
+            let section = self.object.add_section(Vec::new(), name.into(), kind);
+            self.object.append_section_data(section, &[0; 8], 8);
+            section
+        }
+
+        fn relocation(&mut self, r_type: u32, offset: u64, symbol: SymbolId, addend: i64) {
+            let flags = RelocationFlags::Elf { r_type };
+            let relocation = Relocation { offset, symbol, addend, flags };
+            self.object.add_relocation(self.text, relocation).expect("a relocation");
+        }
+
+        fn load(&self) -> Result<Loaded, LoadError> {
+            load(&self.object.write().expect("an object"))
+        }
+    }
+
+    #[test]
+    fn sections_are_placed_and_relocations_resolved() {
+        let mut made = Made::new();
+        let constants = made.object.section_symbol(made.constants);
+        let thunk = made.symbol("kiln.div", 0, SymbolSection::Undefined);
+        let records = made.symbol("kiln.records", 0, SymbolSection::Undefined);
+        let inside = made.symbol("inside", 6, SymbolSection::Section(made.text));
+        made.relocation(elf::R_X86_64_PLT32, 0, thunk, -4);
+        made.relocation(elf::R_X86_64_PC32, 4, records, 8);
+        made.relocation(elf::R_X86_64_PC32, 8, constants, 2);
+        made.relocation(elf::R_X86_64_PC32, 12, inside, -4);
+        // What is not loaded may be anything.
+        made.section(".debug_line", SectionKind::Debug);
+        let loaded = made.load().expect("it is as expected");
+        assert_eq!(loaded.code, [0x90; 16]);
+        assert_eq!(loaded.data, [1, 2, 3, 4, 5, 6, 7, 8]);
+        let thunk = Place::Symbol(Symbol::Thunk(kiln_abi::envelope::Thunk::Div));
+        let expected = [
+            (0, thunk, -4),
+            (4, Place::Symbol(Symbol::Records), 8),
+            (8, Place::Data(0), 2),
+            (12, Place::Code(6), -4),
+        ];
+        let references =
+            expected.map(|(at, to, addend)| Reference { at: Place::Code(at), to, addend });
+        assert_eq!(loaded.references, references);
+    }
+
+    #[test]
+    fn sections_lie_behind_each_other() {
+        let mut made = Made::new();
+        let more = made.section(".rodata.cst16", SectionKind::ReadOnlyData);
+        made.object.append_section_data(more, &[9; 8], 32);
+        let symbol = made.object.section_symbol(more);
+        made.relocation(elf::R_X86_64_PC32, 0, symbol, 0);
+        let loaded = made.load().expect("it is as expected");
+        assert_eq!(loaded.data.len(), 32 + 40);
+        assert_eq!(loaded.references[0].to, Place::Data(32));
+    }
+
+    #[test]
+    fn other_relocations_are_refused() {
+        for r_type in [
+            elf::R_X86_64_64,
+            elf::R_X86_64_32,
+            elf::R_X86_64_32S,
+            elf::R_X86_64_GOTPCREL,
+            elf::R_X86_64_REX_GOTPCRELX,
+            elf::R_X86_64_GOTTPOFF,
+            elf::R_X86_64_PC64,
+        ] {
+            let mut made = Made::new();
+            let records = made.symbol("kiln.records", 0, SymbolSection::Undefined);
+            made.relocation(r_type, 4, records, 0);
+            let refused = LoadError::Relocation { kind: r_type, section: ".text".into() };
+            assert_eq!(made.load(), Err(refused));
+        }
+    }
+
+    #[test]
+    fn undefined_symbols_are_refused() {
+        for name in ["memcpy", "__udivti3", "kiln.nothing"] {
+            let mut made = Made::new();
+            let symbol = made.symbol(name, 0, SymbolSection::Undefined);
+            made.relocation(elf::R_X86_64_PLT32, 0, symbol, -4);
+            assert_eq!(made.load(), Err(LoadError::Undefined(name.into())));
+        }
+    }
+
+    #[test]
+    fn relocations_without_a_place_are_refused() {
+        let misplaced = Err(LoadError::Misplaced(".text".into()));
+        let mut made = Made::new();
+        let records = made.symbol("kiln.records", 0, SymbolSection::Undefined);
+        made.relocation(elf::R_X86_64_PC32, 13, records, 0);
+        assert_eq!(made.load(), misplaced);
+        let mut made = Made::new();
+        let absolute = made.symbol("absolute", 7, SymbolSection::Absolute);
+        made.relocation(elf::R_X86_64_PC32, 0, absolute, 0);
+        assert_eq!(made.load(), misplaced);
+        let mut made = Made::new();
+        let behind = made.symbol("behind", 17, SymbolSection::Section(made.text));
+        made.relocation(elf::R_X86_64_PC32, 0, behind, 0);
+        assert_eq!(made.load(), misplaced);
+        let mut made = Made::new();
+        let debug = made.section(".debug_line", SectionKind::Debug);
+        let debug = made.object.section_symbol(debug);
+        made.relocation(elf::R_X86_64_PC32, 0, debug, 0);
+        assert_eq!(made.load(), misplaced);
+    }
+
+    #[test]
+    fn sections_that_are_more_than_read_are_refused() {
+        let refused = |name: &str, kind| {
+            let mut made = Made::new();
+            made.section(name, kind);
+            made.load().expect_err("refused")
+        };
+        assert_eq!(refused(".data", SectionKind::Data), LoadError::Writable(".data".into()));
+        assert_eq!(
+            refused(".data.rel.ro", SectionKind::ReadOnlyDataWithRel),
+            LoadError::Writable(".data.rel.ro".into())
+        );
+        assert_eq!(refused(".tdata", SectionKind::Tls), LoadError::ThreadLocal(".tdata".into()));
+        assert_eq!(
+            refused(".init_array", SectionKind::Data),
+            LoadError::Initialisers(".init_array".into())
+        );
+        let mut made = Made::new();
+        let bss = made.object.section_id(StandardSection::UninitializedData);
+        made.object.append_section_bss(bss, 8, 8);
+        assert_eq!(made.load(), Err(LoadError::Writable(".bss".into())));
+        let mut made = Made::new();
+        let wide = made.section(".rodata.cst64", SectionKind::ReadOnlyData);
+        made.object.append_section_data(wide, &[0; 64], 64);
+        let refused = LoadError::Alignment { section: ".rodata.cst64".into(), align: 64 };
+        assert_eq!(made.load(), Err(refused));
+    }
+
+    #[test]
+    fn the_entry_begins_the_code() {
+        let mut made = Made::new();
+        let mut object =
+            write::Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+        let text = object.section_id(StandardSection::Text);
+        object.append_section_data(text, &[0x90; 16], 16);
+        made = Made { object, text, ..made };
+        assert_eq!(made.load(), Err(LoadError::Body));
+        made.symbol(ENTRY, 8, SymbolSection::Section(text));
+        assert_eq!(made.load(), Err(LoadError::Body));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        let unreadable = |bytes: &[u8]| matches!(load(bytes), Err(LoadError::Unreadable(_)));
+        assert!(unreadable(&[]) && unreadable(&[0x7f; 100]));
+        let object =
+            write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+        assert!(unreadable(&object.write().expect("an object")));
+        // Cut off anywhere, it is refused or loads what is whole.
+        let bytes = Made::new().object.write().expect("an object");
+        let whole = Made::new().load().expect("it is as expected");
+        for len in 0..bytes.len() {
+            assert!(
+                load(&bytes[..len]).is_ok_and(|loaded| loaded == whole)
+                    || load(&bytes[..len]).is_err()
+            );
+        }
+    }
+}

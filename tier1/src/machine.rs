@@ -74,6 +74,20 @@ impl Machine {
                 disassembler: false,
                 ..InitializationConfig::default()
             });
+            if let Ok(args) = std::env::var("KARGS") {
+                let mut v = vec!["x".to_owned()];
+                v.extend(args.split_whitespace().map(str::to_owned));
+                let c: Vec<_> =
+                    v.iter().map(|a| std::ffi::CString::new(a.as_str()).unwrap()).collect();
+                let p: Vec<_> = c.iter().map(|a| a.as_ptr()).collect();
+                unsafe {
+                    inkwell::llvm_sys::support::LLVMParseCommandLineOptions(
+                        p.len() as i32,
+                        p.as_ptr(),
+                        std::ptr::null(),
+                    )
+                };
+            }
         });
         let triple = TargetTriple::create("x86_64-unknown-linux-gnu");
         let llvm = LlvmTarget::from_triple(&triple)
@@ -89,7 +103,12 @@ impl Machine {
             &triple,
             &cpu,
             &features,
-            LEVEL,
+            match std::env::var("KLEVEL").as_deref() {
+                Ok("0") => OptimizationLevel::None,
+                Ok("2") => OptimizationLevel::Default,
+                Ok("3") => OptimizationLevel::Aggressive,
+                _ => LEVEL,
+            },
             RelocMode::PIC,
             CodeModel::Small,
         );
@@ -112,7 +131,11 @@ impl Machine {
     pub(crate) fn optimise(&self, module: &Module<'_>) -> Result<(), String> {
         let options = PassBuilderOptions::create();
         options.set_verify_each(cfg!(debug_assertions));
-        module.run_passes(PASSES, &self.machine, options).map_err(|error| error.to_string())
+        let passes = std::env::var("KPASSES").unwrap_or(PASSES.into());
+        if passes.is_empty() {
+            return Ok(());
+        }
+        module.run_passes(&passes, &self.machine, options).map_err(|error| error.to_string())
     }
 
     /// An object of a module that was optimised.

@@ -217,7 +217,8 @@ impl<'c> Lower<'c, '_, '_> {
             }
             _ => {
                 let signed = 8 * imm + 8;
-                if signed >= bits(a) || signed >= width {
+                // What is kept in less bits than the sign's has none.
+                if signed > bits(a) || signed >= width {
                     return self.e.resize(a, width);
                 }
                 let low = self.e.resize(a, signed)?;
