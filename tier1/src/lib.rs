@@ -6,3 +6,17 @@
 //! **Callers guarantee** nothing: what can not be compiled is refused with a typed error.
 //!
 //! **Never** sees revm's interpreter, chooses what is compiled, or runs what it made.
+
+#[cfg(feature = "llvm")]
+mod loader;
+#[cfg(feature = "llvm")]
+mod machine;
+#[cfg(feature = "llvm")]
+mod region;
+
+#[cfg(feature = "llvm")]
+pub use loader::LoadError;
+#[cfg(feature = "llvm")]
+pub use machine::{CompilerError, Target};
+#[cfg(feature = "llvm")]
+pub use region::{CompileError, Compiler};
