@@ -6,3 +6,5 @@
 //! **Callers guarantee** nothing: what can not be compiled is refused with a typed error.
 //!
 //! **Never** sees revm's interpreter, chooses what is compiled, or runs what it made.
+
+pub mod worker;
