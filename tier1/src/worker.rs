@@ -37,6 +37,7 @@ mod job;
 mod limits;
 mod objects;
 mod pool;
+mod regions;
 mod server;
 mod wire;
 
@@ -44,6 +45,7 @@ pub use error::WorkerError;
 pub use executable::Executable;
 pub use job::{Answer, JobError, JobRequest, Phases, Target};
 pub use pool::{Pool, PoolConfig, PoolStats};
+pub use regions::compile_regions;
 pub use server::serve_if_worker;
 
 /// The argument that makes an executable a worker: the first one.

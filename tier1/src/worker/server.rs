@@ -10,6 +10,7 @@ use super::{
     executable,
     identity::Identity,
     limits::limit_cpu,
+    regions::thread_cpu_ns,
     wire::{self, HELLO_BYTES_MAX, Hello, ToWorker, WireError},
 };
 use rustix::{
@@ -18,7 +19,6 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
     process::Signal,
-    time::{ClockId, clock_gettime},
 };
 use std::{
     io::{self, Write as _},
@@ -260,9 +260,4 @@ fn deadline(request: &JobRequest) -> Instant {
 fn is_readable(channel: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready != 0)
-}
-
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
