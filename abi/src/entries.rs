@@ -169,6 +169,15 @@ impl EntryTable {
         self.pcs.div_ceil(CHUNK).div_ceil(FIELDS)
     }
 
+    /// The entries in the order of their pcs: pc, native offset, and whether a computed jump may reach it.
+    pub fn iter(&self) -> impl Iterator<Item = (Pc, u32, bool)> {
+        let chunks = (0..self.pcs).step_by(CHUNK).filter(|&pc| self.chunk(pc) != self.empty());
+        chunks.flat_map(|first| first..self.pcs.min(first + CHUNK)).filter_map(|pc| {
+            let entry = self.raw().entry(pc);
+            (entry != 0).then_some((Pc(pc as u32), entry >> 1, entry & 1 != 0))
+        })
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.chunks().filter(|&&entry| entry != 0).count()
@@ -226,12 +235,18 @@ mod tests {
             for (pc, &expected) in expected.iter().enumerate() {
                 assert_eq!(read(&table, pc), expected);
             }
+            for (pc, offset, is_jumpdest) in table.iter() {
+                assert_eq!(offset << 1 | is_jumpdest as u32, expected[pc.0 as usize]);
+            }
+            assert!(table.iter().is_sorted_by(|a, b| a.0 < b.0));
+            assert_eq!(table.iter().count(), table.len());
             for behind in [code_len + 1, code_len + 2, 1 << 20, usize::MAX] {
                 assert_eq!(read(&table, behind), 0);
             }
             assert_eq!(table.len(), expected.iter().filter(|&&entry| entry != 0).count());
         }
         assert_eq!(EntryTable::default().get(0), None);
+        assert_eq!(EntryTable::default().iter().next(), None);
     }
 
     #[test]

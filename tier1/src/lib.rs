@@ -13,6 +13,7 @@ mod loader;
 mod machine;
 #[cfg(feature = "llvm")]
 mod region;
+pub mod worker;
 
 #[cfg(feature = "llvm")]
 pub use loader::LoadError;
