@@ -7,7 +7,7 @@
 //! stores are computed where it is used, so that they are in front of each block all users of which store
 //! them. **Never** applies fixups: that is the host's part.
 
-use super::{Lower, control::displacement, plan::Plan};
+use super::{Lower, control::displacement, origin::Origin, plan::Plan};
 use crate::CompileError;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types::*};
 use kiln_abi::ExitId;
@@ -184,6 +184,7 @@ impl Lower<'_, '_> {
 
     /// The blocks that ways out share, once all that jump to them are there.
     pub(super) fn finish_exits(&mut self) -> Result<(), CompileError> {
+        self.origin(Origin::Exits);
         // Tails go on in those that lie before them.
         for tail in (0..self.tails.tails.len()).rev() {
             let Some(block) = self.tails.tails[tail].block else { continue };

@@ -103,6 +103,11 @@ impl Thunk {
     }
 }
 
+/// Where in the text of its object a body lies.
+pub(super) fn body(code: &CompiledCode) -> core::ops::Range<usize> {
+    BODY..BODY + code.code_buffer().len()
+}
+
 /// Puts an object together; `text_max` is how many bytes of text there may be.
 pub(super) fn assemble(
     function: &ssa::Function,
