@@ -2,6 +2,7 @@
 
 mod compile;
 mod environment;
+mod optimised;
 mod replay;
 mod statetest;
 mod usage;

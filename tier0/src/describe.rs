@@ -97,6 +97,7 @@ pub(crate) fn instructions(code: &[u8], mut each: impl FnMut(usize, &str)) {
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut formatter = IntelFormatter::new();
     formatter.options_mut().set_space_after_operand_separator(true);
+    formatter.options_mut().set_branch_leading_zeros(false);
     let (mut instruction, mut operands) = (Instruction::default(), String::new());
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);

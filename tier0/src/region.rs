@@ -36,6 +36,7 @@ mod origin;
 mod plan;
 mod word;
 
+pub use describe::Label;
 pub use origin::{Origin, Origins};
 
 use crate::{CompileError, LibraryError, isa};
@@ -240,7 +241,8 @@ impl Compiler {
         let code = code.ok_or_else(|| CompileError::Codegen("no code was made".into()))?;
         (watch.ended)(Stage::Codegen);
         let text_max = bounds.limits.text_bytes_max(function.instructions as usize);
-        let object = object::assemble(function, &self.context.func, &code, &self.records, text_max)?;
+        let object =
+            object::assemble(function, &self.context.func, &code, &self.records, text_max)?;
         let origins = match watch.locates {
             true => origin::origins(object::body(&code), code.buffer.get_srclocs_sorted()),
             false => Origins::new(),

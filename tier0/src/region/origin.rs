@@ -70,7 +70,7 @@ impl fmt::Display for Origin {
             Self::Inst(pc) => write!(f, "{pc}"),
             Self::End(block) => write!(f, "end of {block}"),
             Self::Exits => f.write_str("ways out"),
-            Self::Generator => f.write_str("the generator's own"),
+            Self::Generator => f.write_str("native frame and moves"),
         }
     }
 }

