@@ -4,6 +4,7 @@ mod compile;
 mod environment;
 mod optimised;
 mod replay;
+mod setup;
 mod statetest;
 mod usage;
 

@@ -240,7 +240,7 @@ fn stores_of_exits(slots: [i16; 2]) -> usize {
     builder.function.exits.exits[done.0 as usize].height = 2;
     builder.end(block, Terminator::Jump(Target::Exit(done)));
     let clif = Compiler::new().unwrap().clif(&builder.function, &|pc| pc.to_string()).unwrap();
-    let is_store = |line: &&str| line.contains(" store ") && line.contains(" region1 ");
+    let is_store = |line: &&str| line.contains(" store") && line.contains(" region1 ");
     clif.lines().filter(is_store).count()
 }
 
