@@ -18,7 +18,7 @@ use revm::{
 use std::{io, sync::Arc};
 
 /// Where the code is.
-pub(super) const CONTRACT: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
+const CONTRACT: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
 /// Who calls it.
 const CALLER: Address = address!("1111111111111111111111111111111111111111");
 

@@ -114,6 +114,35 @@ fn a_call_says_what_is_hot() {
 }
 
 #[test]
+fn a_fixture_says_what_is_hot_and_may_be_the_code() {
+    let fixture = repository("workloads/exchange.json");
+    let fixture = text(&fixture);
+    let figures = |arguments: &[&str]| -> Value {
+        let all = [&["compile", "--tier", "optimised", "--json"], arguments].concat();
+        let ran = super::kiln_in(&[], &all).exits(0);
+        serde_json::from_str(&ran.stdout).expect("JSON")
+    };
+    let hot = figures(&["--fixture", fixture]);
+    let file = repository("workloads/bytecode/Exchange.hex");
+    assert_eq!(hot["bytes"], figures(&[text(&file)])["bytes"], "{hot}");
+    // The fork is the fixture's.
+    assert_eq!(hot["spec"], "SHANGHAI");
+    let named = figures(&["--fixture", fixture, text(&file)]);
+    for name in ["regions", "instructions", "exits", "code_bytes"] {
+        assert!(hot[name].as_u64().is_some_and(|number| number > 0), "{hot}");
+        assert_eq!(hot[name], named[name]);
+    }
+    // In code that it does not run nothing is hot.
+    assert_eq!(figures(&["--fixture", fixture, LOOP])["regions"], 0);
+    // It is a source of code for other compilers, too, but not of counts.
+    kiln(["compile", "--fixture", fixture, "--emit", "cfg"]).exits(0).prints(&["PUSH1 0x80"]);
+    kiln(["compile", "--fixture", fixture, "0x00"]).exits(2).complains(&["--fixture"]);
+    kiln(["compile", "--fixture", fixture, "--calldata", "0x"]).exits(2).complains(&["--calldata"]);
+    kiln(["compile", "--fixture", "no/such/file"]).exits(2).complains(&["no/such/file"]);
+    kiln(["compile"]).exits(2);
+}
+
+#[test]
 fn any_code_compiles() {
     for code in ["0x", "0x60", "0xfe", "0x5b", "0x5f5f57", "0xef0001", "0x5b600056"] {
         for emit in ["stats", "ssa", "clif", "asm"] {

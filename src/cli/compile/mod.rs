@@ -5,24 +5,33 @@ mod labels;
 mod optimised;
 mod stats;
 
-use super::{Verdict, code, error::CliError, output::Output, run::spec, tier};
+use super::{
+    Verdict, code,
+    error::CliError,
+    output::Output,
+    run::{call, spec},
+    tier,
+};
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
+use kiln::fixture::{self, Prepared, count_steps};
 use kiln_abi::Pc;
 use kiln_ir::{Blocks, Module};
 use kiln_tier0::{CompileError, Library};
-use revm::primitives::hardfork::SpecId;
+use revm::primitives::{Bytes, hardfork::SpecId};
+use std::path::PathBuf;
 
 /// Show what becomes of bytecode.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Bytecode as 0x hexadecimal, or a file that holds hexadecimal or raw bytes.
     #[arg(value_name = "FILE|0xHEX", value_parser = NonEmptyStringValueParser::new())]
-    code: String,
+    #[arg(required_unless_present = "fixture")]
+    code: Option<String>,
     /// The compiler. By default the first that has what is to be shown: tier0, if it does.
     #[arg(long, value_enum)]
     tier: Option<Compiler>,
-    /// The fork.
-    #[arg(long, value_name = "FORK", default_value = "OSAKA", value_parser = spec)]
+    /// The fork; with --fixture, the fixture's.
+    #[arg(long, conflicts_with = "fixture", value_name = "FORK", default_value = "OSAKA", value_parser = spec)]
     spec: SpecId,
     /// What to show.
     #[arg(long, value_enum, default_value_t = Emit::Stats)]
@@ -37,6 +46,10 @@ pub(super) struct Arguments {
     /// By default every block counts the same.
     #[arg(long, value_name = "0xHEX")]
     calldata: Option<String>,
+    /// Choose optimised regions by what the transactions of this fixture run. Without code, shows that
+    /// which ran most instructions.
+    #[arg(long, value_name = "PATH", conflicts_with = "calldata")]
+    fixture: Option<PathBuf>,
     /// Show the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -95,6 +108,21 @@ fn pc(text: &str) -> Result<Pc, String> {
     number.map(Pc).map_err(|error| error.to_string())
 }
 
+/// What is compiled.
+struct Input {
+    code: Bytes,
+    spec: SpecId,
+    /// What says how often its blocks run; none if all count the same.
+    calls: Option<Prepared>,
+}
+
+/// The code that runs most instructions.
+fn hottest(calls: &Prepared) -> Option<Bytes> {
+    let by_code = count_steps(calls).by_code.into_iter();
+    let known = by_code.filter_map(|(hash, steps)| Some((steps, hash, calls.db.code(&hash)?)));
+    known.max_by_key(|&(steps, hash, _)| (steps, hash)).map(|(_, _, code)| code.original_bytes())
+}
+
 impl Arguments {
     /// The compiler that is meant.
     fn compiler(&self) -> Result<Compiler, CliError> {
@@ -105,12 +133,34 @@ impl Arguments {
             let (tier, other) = (named(tier), named(those[0]));
             return Err(CliError::Usage(format!("{tier} has no {emit}; --tier {other} does")));
         }
-        let narrows = self.region.is_some() || self.pc.is_some() || self.calldata.is_some();
+        // A fixture may stand for its code.
+        let counts = self.calldata.is_some() || (self.fixture.is_some() && self.code.is_some());
+        let narrows = counts || self.region.is_some() || self.pc.is_some();
         if narrows && (tier != Compiler::Optimised || self.emit == Emit::Cfg) {
-            let what = "--region, --pc and --calldata choose optimised regions: --tier optimised";
+            let what = "--region, --pc, --calldata and --fixture choose optimised regions: \
+                        --tier optimised";
             return Err(CliError::Usage(what.to_owned()));
         }
         Ok(tier)
+    }
+
+    fn input(&self) -> Result<Input, CliError> {
+        let code = self.code.as_deref().map(code::read).transpose()?;
+        let Some(path) = &self.fixture else {
+            let (code, spec) = (code.unwrap_or_default(), self.spec);
+            let calldata = self.calldata.as_deref().map(code::calldata).transpose()?;
+            let calls = calldata.map(|calldata| call(code.clone(), calldata, spec));
+            return Ok(Input { code, spec, calls });
+        };
+        let fixture = fixture::load(path)?.fixture;
+        let calls = Prepared::new(&fixture).map_err(|kind| kind.at(path))?;
+        let code = match code {
+            Some(code) => code,
+            None => hottest(&calls).ok_or_else(|| {
+                CliError::Usage(format!("{}: no code of an account runs", path.display()))
+            })?,
+        };
+        Ok(Input { code, spec: calls.spec(), calls: Some(calls) })
     }
 }
 
@@ -119,24 +169,25 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         return Err(CliError::Usage("--json goes with --emit stats".to_owned()));
     }
     let tier = arguments.compiler()?;
-    let code = code::read(&arguments.code)?;
-    let baked = tier::mainnet(arguments.spec);
+    let input = arguments.input()?;
+    let code = &input.code;
+    let baked = tier::mainnet(input.spec);
     let limits = tier::limits()?;
     if tier == Compiler::Optimised && arguments.emit != Emit::Cfg {
-        optimised::run(arguments, &code, &baked, &limits, output)?;
+        optimised::run(arguments, &input, &baked, &limits, output)?;
         return Ok(Verdict::Same);
     }
     let refused = |error: kiln_ir::BuildError| CliError::Engine(error.to_string());
     if arguments.emit == Emit::Stats {
-        stats::Figures::of(&code, &baked, &limits)?.print(arguments.json, output)?;
+        stats::Figures::of(code, &baked, &limits)?.print(arguments.json, output)?;
         return Ok(Verdict::Same);
     }
-    let blocks = Blocks::scan(&code, &baked, &limits).map_err(refused)?;
-    let module = kiln_ir::build(&code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
+    let blocks = Blocks::scan(code, &baked, &limits).map_err(refused)?;
+    let module = kiln_ir::build(code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
     match arguments.emit {
         // Shown above.
         Emit::Stats | Emit::Ssa | Emit::Clif => {}
-        Emit::Cfg => cfg::print(&code, &blocks, &module, output)?,
+        Emit::Cfg => cfg::print(code, &blocks, &module, output)?,
         Emit::Ir => output.line(&module)?,
         Emit::Stencils => listing(kiln_tier0::describe, &module, output)?,
         Emit::Asm => listing(kiln_tier0::disassemble, &module, output)?,

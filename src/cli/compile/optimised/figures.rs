@@ -57,7 +57,7 @@ impl Figures {
         let mut ended = |stage: ssa::Stage| times.ended(stage);
         let analysis = Analysis::new_staged(code, &blocks, baked, limits, &mut ended);
         let analysis = analysis.map_err(refused)?;
-        let regions = ssa::choose(&analysis, &|pc| source.profile.count(pc), CHOICE);
+        let regions = ssa::choose(&analysis, &|pc| source.count(pc), CHOICE);
         times.ended(Stage::Choose);
         let mut counts = Counts { bytes: code.len(), ..Counts::default() };
         counts.program(&blocks, &analysis);

@@ -1,22 +1,21 @@
 //! Optimised regions: their forms from SSA to machine code, and what they cost.
 
 mod figures;
-mod profile;
 mod stages;
 
 use super::{
     super::{error::CliError, output::Output},
-    Arguments, Emit, labels,
+    Arguments, Emit, Input, labels,
 };
 use figures::Figures;
+use kiln::fixture::count_pcs;
 use kiln_abi::Pc;
 use kiln_ir::{
     Blocks, BuildError, Limits,
     ssa::{self, Analysis, Choice, Region},
 };
 use kiln_tier0::region::Compiler;
-use profile::Profile;
-use revm::primitives::Bytes;
+use revm::primitives::keccak256;
 
 /// Every block that ran belongs to some region.
 const CHOICE: Choice = Choice { hot: 1, regions_max: usize::MAX };
@@ -27,21 +26,20 @@ struct Source<'a> {
     code: &'a [u8],
     baked: &'a kiln_ir::Config,
     limits: &'a Limits,
-    profile: Profile,
+    /// How often each instruction ran, by pc; none if all ran equally often.
+    counts: Option<Vec<u64>>,
 }
 
 pub(super) fn run(
     arguments: &Arguments,
-    code: &Bytes,
+    input: &Input,
     baked: &kiln_ir::Config,
     limits: &Limits,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let profile = match &arguments.calldata {
-        Some(calldata) => Profile::of_call(code, calldata, baked.spec)?,
-        None => Profile::Even,
-    };
-    let source = Source { arguments, code, baked, limits, profile };
+    let code = &input.code;
+    let counts = input.calls.as_ref().map(|calls| count_pcs(calls, keccak256(code)));
+    let source = Source { arguments, code, baked, limits, counts };
     match arguments.emit {
         Emit::Stats => Ok(Figures::of(&source)?.print(arguments.json, output)?),
         _ => source.list(output),
@@ -54,7 +52,7 @@ impl Source<'_> {
         let blocks = Blocks::scan(self.code, self.baked, self.limits).map_err(refused)?;
         let analysis =
             Analysis::new(self.code, &blocks, self.baked, self.limits).map_err(refused)?;
-        let regions = ssa::choose(&analysis, &|pc| self.profile.count(pc), CHOICE);
+        let regions = ssa::choose(&analysis, &|pc| self.count(pc), CHOICE);
         let mut compiler = compiler()?;
         let of = regions.len();
         for (number, region) in regions.iter().enumerate() {
@@ -67,6 +65,14 @@ impl Source<'_> {
             output.line("")?;
         }
         Ok(())
+    }
+
+    /// How often the block with this leader ran.
+    fn count(&self, pc: Pc) -> u64 {
+        match &self.counts {
+            Some(counts) => counts.get(pc.0 as usize).copied().unwrap_or(0),
+            None => 1,
+        }
     }
 
     /// Whether a region is among those asked for.
