@@ -132,6 +132,7 @@ fn a_fixture_says_what_is_hot_and_may_be_the_code() {
         assert!(hot[name].as_u64().is_some_and(|number| number > 0), "{hot}");
         assert_eq!(hot[name], named[name]);
     }
+    assert_eq!(figures(&["--fixture", fixture, "--hot", "1000000000"])["regions"], 0);
     // In code that it does not run nothing is hot.
     assert_eq!(figures(&["--fixture", fixture, LOOP])["regions"], 0);
     // It is a source of code for other compilers, too, but not of counts.

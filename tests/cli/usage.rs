@@ -33,7 +33,7 @@ fn bad_arguments() {
     kiln(["compile", "0x00", "--emit", "stencils", "--tier", "optimised"])
         .exits(2)
         .complains(&["optimised has no stencils", "--tier tier0"]);
-    for narrow in [["--region", "0"], ["--pc", "0"], ["--calldata", "0x"]] {
+    for narrow in [["--region", "0"], ["--pc", "0"], ["--hot", "2"], ["--calldata", "0x"]] {
         let arguments = ["compile", "0x00", narrow[0], narrow[1]];
         kiln(arguments).exits(2).complains(&[narrow[0], "--tier optimised"]);
     }

@@ -50,6 +50,9 @@ pub(super) struct Arguments {
     /// which ran most instructions.
     #[arg(long, value_name = "PATH", conflicts_with = "calldata")]
     fixture: Option<PathBuf>,
+    /// Executions from which a block is hot, so that it gets into some optimised region. By default 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    hot: Option<u64>,
     /// Show the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -135,9 +138,10 @@ impl Arguments {
         }
         // A fixture may stand for its code.
         let counts = self.calldata.is_some() || (self.fixture.is_some() && self.code.is_some());
+        let counts = counts || self.hot.is_some();
         let narrows = counts || self.region.is_some() || self.pc.is_some();
         if narrows && (tier != Compiler::Optimised || self.emit == Emit::Cfg) {
-            let what = "--region, --pc, --calldata and --fixture choose optimised regions: \
+            let what = "--region, --pc, --hot, --calldata and --fixture choose optimised regions: \
                         --tier optimised";
             return Err(CliError::Usage(what.to_owned()));
         }

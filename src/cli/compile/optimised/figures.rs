@@ -1,6 +1,6 @@
 //! Sizes and times of all regions of a program.
 
-use super::{CHOICE, Source, compiler, refused, stages::Stage, stages::Times};
+use super::{Source, compiler, refused, stages::Stage, stages::Times};
 use crate::cli::{error::CliError, output::Output};
 use kiln_ir::{
     Blocks, Ending,
@@ -57,7 +57,7 @@ impl Figures {
         let mut ended = |stage: ssa::Stage| times.ended(stage);
         let analysis = Analysis::new_staged(code, &blocks, baked, limits, &mut ended);
         let analysis = analysis.map_err(refused)?;
-        let regions = ssa::choose(&analysis, &|pc| source.count(pc), CHOICE);
+        let regions = ssa::choose(&analysis, &|pc| source.count(pc), source.choice());
         times.ended(Stage::Choose);
         let mut counts = Counts { bytes: code.len(), ..Counts::default() };
         counts.program(&blocks, &analysis);

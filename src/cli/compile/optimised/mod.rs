@@ -17,9 +17,6 @@ use kiln_ir::{
 use kiln_tier0::region::Compiler;
 use revm::primitives::keccak256;
 
-/// Every block that ran belongs to some region.
-const CHOICE: Choice = Choice { hot: 1, regions_max: usize::MAX };
-
 /// What all forms are made from.
 struct Source<'a> {
     arguments: &'a Arguments,
@@ -52,7 +49,7 @@ impl Source<'_> {
         let blocks = Blocks::scan(self.code, self.baked, self.limits).map_err(refused)?;
         let analysis =
             Analysis::new(self.code, &blocks, self.baked, self.limits).map_err(refused)?;
-        let regions = ssa::choose(&analysis, &|pc| self.count(pc), CHOICE);
+        let regions = ssa::choose(&analysis, &|pc| self.count(pc), self.choice());
         let mut compiler = compiler()?;
         let of = regions.len();
         for (number, region) in regions.iter().enumerate() {
@@ -65,6 +62,11 @@ impl Source<'_> {
             output.line("")?;
         }
         Ok(())
+    }
+
+    /// Every hot block belongs to some region.
+    fn choice(&self) -> Choice {
+        Choice { hot: self.arguments.hot.unwrap_or(1), regions_max: usize::MAX }
     }
 
     /// How often the block with this leader ran.
