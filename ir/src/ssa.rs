@@ -33,18 +33,21 @@ mod reach;
 mod region;
 mod simplify;
 mod sink;
+mod stage;
 mod summary;
 pub mod tails;
 mod verify;
 
 pub use analysis::Analysis;
 pub use choose::{Choice, choose};
-pub use compile::build;
+pub use compile::{build, build_staged};
+pub use display::Labelled;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };
 pub use jumps::Jumps;
 pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};
+pub use stage::Stage;
 pub use verify::{Place, VerifyError, verify};
 
 #[cfg(test)]

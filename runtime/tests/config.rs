@@ -200,6 +200,7 @@ fn what_is_not_ours_is_left_alone() {
         ("kiln_backend", "x"),
         ("MY_KILN_BACKEND", "x"),
         ("KILN_FIXTURES", "/some/where"),
+        ("KILN_NO_LLVM", "1"),
         ("KILN_TEST_SEED", "7"),
         ("KILN_TEST_CASES", "x"),
     ];

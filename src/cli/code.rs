@@ -27,7 +27,14 @@ pub(super) fn read(argument: &str) -> Result<Bytes, CliError> {
     })
 }
 
-/// Bytes from hexadecimal, with or without `0x`.
-pub(super) fn parse(digits: &str) -> Result<Bytes, hex::FromHexError> {
+/// Bytes from hexadecimal without `0x`.
+fn parse(digits: &str) -> Result<Bytes, hex::FromHexError> {
     hex::decode(digits).map(Into::into)
+}
+
+/// The calldata of an argument.
+pub(super) fn calldata(argument: &str) -> Result<Bytes, CliError> {
+    let digits = argument.strip_prefix("0x").unwrap_or(argument);
+    parse(digits)
+        .map_err(|error| CliError::Usage(format!("--calldata is not hexadecimal: {error}")))
 }

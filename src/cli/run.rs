@@ -22,6 +22,9 @@ const CONTRACT: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
 /// Who calls it.
 const CALLER: Address = address!("1111111111111111111111111111111111111111");
 
+/// The gas of a transaction, if it is not given.
+const GAS: u64 = 30_000_000;
+
 /// Run bytecode in a transaction on an otherwise empty state.
 ///
 /// Prints how it ended, gas, output and logs. A revert or a halt is a result like any other: the
@@ -35,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "0xHEX", default_value = "0x")]
     calldata: String,
     /// Gas limit of the transaction, its intrinsic gas included.
-    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    #[arg(long, value_name = "N", default_value_t = GAS)]
     gas: u64,
     /// Wei sent along.
     #[arg(long, value_name = "WEI", default_value_t = U256::ZERO)]
@@ -58,11 +61,12 @@ pub(super) fn spec(name: &str) -> Result<SpecId, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
-    let digits = arguments.calldata.strip_prefix("0x").unwrap_or(&arguments.calldata);
-    let calldata = code::parse(digits)
-        .map_err(|error| CliError::Usage(format!("--calldata is not hexadecimal: {error}")))?;
+    let calldata = code::calldata(&arguments.calldata)?;
     let code = code::read(&arguments.code)?;
-    let prepared = prepare(arguments, code, calldata);
+    let mut prepared = call(code, calldata, arguments.spec);
+    for tx in &mut prepared.txs {
+        (tx.gas_limit, tx.value) = (arguments.gas, arguments.value);
+    }
     let runner = Runner::new(arguments.tier, None, None)?;
     let (mut executed, _) = runner.run(&prepared);
     let elapsed = executed.elapsed.as_nanos().try_into().unwrap_or(u64::MAX);
@@ -75,16 +79,16 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     Ok(Verdict::Same)
 }
 
-fn prepare(arguments: &Arguments, code: Bytes, calldata: Bytes) -> Prepared {
-    let mut cfg = CfgEnv::new_with_spec(arguments.spec);
+/// A call of code on an otherwise empty state.
+pub(super) fn call(code: Bytes, calldata: Bytes, spec: SpecId) -> Prepared {
+    let mut cfg = CfgEnv::new_with_spec(spec);
     cfg.tx_gas_limit_cap = Some(u64::MAX);
     cfg.disable_balance_check = true;
     let block = BlockEnv { gas_limit: u64::MAX, number: U256::ONE, ..BlockEnv::default() };
     let tx = TxEnv {
         caller: CALLER,
-        gas_limit: arguments.gas,
+        gas_limit: GAS,
         kind: TxKind::Call(CONTRACT),
-        value: arguments.value,
         data: calldata,
         ..TxEnv::default()
     };

@@ -2,7 +2,9 @@
 
 mod compile;
 mod environment;
+mod optimised;
 mod replay;
+mod setup;
 mod statetest;
 mod usage;
 

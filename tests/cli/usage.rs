@@ -27,6 +27,17 @@ fn bad_arguments() {
     kiln(["run", "0x00", "--calldata", "0xzz"]).exits(2).complains(&["--calldata"]);
     kiln(["run", "0x00", "--gas", "100"]).exits(2).complains(&["gas"]);
     kiln(["compile", "0x00", "--emit", "ir", "--json"]).exits(2).complains(&["--json"]);
+    kiln(["compile", "0x00", "--emit", "ssa", "--tier", "tier0"])
+        .exits(2)
+        .complains(&["tier0 has no ssa", "--tier optimised"]);
+    kiln(["compile", "0x00", "--emit", "stencils", "--tier", "optimised"])
+        .exits(2)
+        .complains(&["optimised has no stencils", "--tier tier0"]);
+    for narrow in [["--region", "0"], ["--pc", "0"], ["--hot", "2"], ["--calldata", "0x"]] {
+        let arguments = ["compile", "0x00", narrow[0], narrow[1]];
+        kiln(arguments).exits(2).complains(&[narrow[0], "--tier optimised"]);
+    }
+    kiln(["compile", "0x00", "--emit", "ssa", "--pc", "x"]).exits(2).complains(&["--pc"]);
 }
 
 #[test]

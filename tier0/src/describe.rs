@@ -71,19 +71,12 @@ fn heading(
 /// As [`crate::compile`].
 #[cfg(feature = "disasm")]
 pub fn disassemble(library: &Library, module: &Module) -> Result<String, CompileError> {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
-
     let (object, traced) = trace(library, module)?;
     let (names, mut text) = (module.text(), String::new());
     let _ = summary(&mut text, &object);
-    let mut decoder = Decoder::new(64, &object.text[..object.code_len], DecoderOptions::NONE);
-    let mut formatter = IntelFormatter::new();
-    formatter.options_mut().set_space_after_operand_separator(true);
-    let (mut instruction, mut operands, mut next) = (Instruction::default(), String::new(), 0);
+    let mut next = 0;
     let hot_end = traced.last().map_or(0, |part| part.at + part.len);
-    while decoder.can_decode() {
-        decoder.decode_out(&mut instruction);
-        let at = instruction.ip() as usize;
+    instructions(&object.text[..object.code_len], |at, instruction| {
         if at == hot_end && hot_end != 0 {
             let _ = writeln!(text, "\ncold code, exits, thunks");
         }
@@ -91,9 +84,25 @@ pub fn disassemble(library: &Library, module: &Module) -> Result<String, Compile
             let _ = heading(&mut text, module, &names, &traced, next);
             next += 1;
         }
+        let _ = writeln!(text, "    {at:06x}  {instruction}");
+    });
+    Ok(text)
+}
+
+/// Gives the offset and the text of each instruction of some code.
+#[cfg(feature = "disasm")]
+pub(crate) fn instructions(code: &[u8], mut each: impl FnMut(usize, &str)) {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
+
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let mut formatter = IntelFormatter::new();
+    formatter.options_mut().set_space_after_operand_separator(true);
+    formatter.options_mut().set_branch_leading_zeros(false);
+    let (mut instruction, mut operands) = (Instruction::default(), String::new());
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
         operands.clear();
         formatter.format(&instruction, &mut operands);
-        let _ = writeln!(text, "    {at:06x}  {operands}");
+        each(instruction.ip() as usize, &operands);
     }
-    Ok(text)
 }

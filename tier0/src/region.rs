@@ -26,11 +26,16 @@ mod bits;
 mod call;
 mod compare;
 mod control;
+mod describe;
 mod exits;
 mod memory;
 mod object;
 mod ops;
+mod origin;
 mod word;
+
+pub use describe::Label;
+pub use origin::{Origin, Origins};
 
 use crate::{CompileError, LibraryError, isa};
 use cranelift_codegen::{
@@ -65,6 +70,34 @@ const KEPT_INSTS_MAX: usize = 1 << 13;
 /// time that compilation takes. Hostile code can make many stores in front of each way out.
 const INSTS_RATIO_MAX: usize = 128;
 const INSTS_FREE: usize = 4096;
+
+/// A stage of the way from a function to a code object, for those who measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// To Cranelift IR.
+    Lower,
+    /// From there to the machine code of the body.
+    Codegen,
+    /// To the object.
+    Assemble,
+}
+
+/// A code object with what its code is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The object, the same as without the rest.
+    pub object: CodeObject,
+    /// Where in its text the code of each part begins.
+    pub origins: Origins,
+}
+
+/// Who wants to know of a compilation, and what.
+struct Watch<'a> {
+    /// Whether Cranelift's instructions carry what they are made from.
+    locates: bool,
+    /// Is told where a stage ends.
+    ended: &'a mut dyn FnMut(Stage),
+}
 
 /// A compiler of regions: the code generator for this CPU, and buffers that are kept from one compilation
 /// to the next. One for each thread that compiles.
@@ -106,32 +139,56 @@ impl Compiler {
         function: &ssa::Function,
         bounds: impl Into<Bounds<'b>>,
     ) -> Result<CodeObject, CompileError> {
-        let bounds = bounds.into();
+        self.compile_staged(function, bounds, &mut |_| {})
+    }
+
+    /// As [`Self::compile`]; `ended` is told where a stage ends.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_staged<'b>(
+        &mut self,
+        function: &ssa::Function,
+        bounds: impl Into<Bounds<'b>>,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<CodeObject, CompileError> {
+        let watch = Watch { locates: false, ended };
+        self.watched(function, bounds.into(), watch).map(|traced| traced.object)
+    }
+
+    /// As [`Self::compile`], with what the code is made from: for listings, since it takes longer.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn trace<'b>(
+        &mut self,
+        function: &ssa::Function,
+        bounds: impl Into<Bounds<'b>>,
+    ) -> Result<Traced, CompileError> {
+        self.watched(function, bounds.into(), Watch { locates: true, ended: &mut |_| {} })
+    }
+
+    fn watched(
+        &mut self,
+        function: &ssa::Function,
+        bounds: Bounds<'_>,
+        watch: Watch<'_>,
+    ) -> Result<Traced, CompileError> {
         bounds.check()?;
-        let built = self.build(function);
+        let built = self.build(function, watch.locates);
         let compiled = built.and_then(|()| {
             let max = INSTS_RATIO_MAX * function.instructions as usize + INSTS_FREE;
             if self.context.func.dfg.num_insts() > max {
                 return Err(CompileError::TooLarge);
             }
+            (watch.ended)(Stage::Lower);
             bounds.check()?;
-            self.generate(function, bounds)
+            self.generate(function, bounds, watch)
         });
         self.tidy(compiled.is_err());
-        let object = compiled?;
+        let traced = compiled?;
         bounds.check()?;
-        Ok(object)
-    }
-
-    /// The Cranelift IR of a region, as text.
-    ///
-    /// # Errors
-    /// If the function is malformed.
-    pub fn clif(&mut self, function: &ssa::Function) -> Result<String, CompileError> {
-        let built = self.build(function);
-        let text = self.context.func.display().to_string();
-        self.tidy(built.is_err());
-        built.map(|()| text)
+        Ok(traced)
     }
 
     /// Makes the buffers ready for the next function. Large ones are dropped: reusing them costs more
@@ -147,7 +204,7 @@ impl Compiler {
         }
     }
 
-    fn build(&mut self, function: &ssa::Function) -> Result<(), CompileError> {
+    fn build(&mut self, function: &ssa::Function, locates: bool) -> Result<(), CompileError> {
         let in_order = function.stores_end.is_sorted()
             && function.stores_end.last().is_none_or(|&end| end as usize <= function.stores.len());
         if function.stores_end.len() != function.exits.exits.len() || !in_order {
@@ -166,7 +223,7 @@ impl Compiler {
         signature.returns.push(AbiParam::new(I64));
         self.context.func.signature = signature;
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
-        Lower::new(&mut builder, function, &self.records).function()?;
+        Lower::new(&mut builder, function, &self.records, locates).function()?;
         builder.seal_all_blocks();
         builder.finalize(self.isa.frontend_config());
         Ok(())
@@ -177,14 +234,23 @@ impl Compiler {
         &mut self,
         function: &ssa::Function,
         bounds: Bounds<'_>,
-    ) -> Result<CodeObject, CompileError> {
+        watch: Watch<'_>,
+    ) -> Result<Traced, CompileError> {
         self.context
             .compile(&*self.isa, &mut ControlPlane::default())
             .map_err(|error| CompileError::Codegen(format!("{:?}", error.inner)))?;
         let code = self.context.take_compiled_code();
         let code = code.ok_or_else(|| CompileError::Codegen("no code was made".into()))?;
+        (watch.ended)(Stage::Codegen);
         let text_max = bounds.limits.text_bytes_max(function.instructions as usize);
-        object::assemble(function, &self.context.func, &code, &self.records, text_max)
+        let object =
+            object::assemble(function, &self.context.func, &code, &self.records, text_max)?;
+        let origins = match watch.locates {
+            true => origin::origins(object::body(&code), code.buffer.get_srclocs_sorted()),
+            false => Origins::new(),
+        };
+        (watch.ended)(Stage::Assemble);
+        Ok(Traced { object, origins })
     }
 }
 
@@ -223,6 +289,8 @@ struct Lower<'a, 'b> {
     b: &'a mut FunctionBuilder<'b>,
     function: &'a ssa::Function,
     records: &'a Records,
+    /// Whether instructions carry what they are made from.
+    locates: bool,
     flags: Flags,
     /// The stack pointer: one past the top word at entry.
     sp: ir::Value,
@@ -255,6 +323,7 @@ impl<'a, 'b> Lower<'a, 'b> {
         b: &'a mut FunctionBuilder<'b>,
         function: &'a ssa::Function,
         records: &'a Records,
+        locates: bool,
     ) -> Self {
         let flags = Flags::new(b.func);
         let plan = Plan::new(function);
@@ -276,6 +345,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             flags,
             function,
             records,
+            locates,
             sp,
             cx,
             // Until the head has loaded it.
@@ -290,6 +360,13 @@ impl<'a, 'b> Lower<'a, 'b> {
             blocks: Vec::with_capacity(function.blocks.len()),
             signatures: Default::default(),
             b,
+        }
+    }
+
+    /// What is built from here on is made from this.
+    fn origin(&mut self, origin: Origin) {
+        if self.locates {
+            self.b.set_srcloc(origin.location());
         }
     }
 

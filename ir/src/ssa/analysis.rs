@@ -1,6 +1,6 @@
 //! What is known of a whole program: its blocks, their effects, and where its jumps go.
 
-use super::{jumps::Jumps, summary::Summaries};
+use super::{jumps::Jumps, stage::Stage, summary::Summaries};
 use crate::{
     code::{Block, Blocks},
     config::{Bounds, BuildError, Config},
@@ -29,9 +29,25 @@ impl<'a> Analysis<'a> {
         config: &'a Config,
         bounds: impl Into<Bounds<'b>>,
     ) -> Result<Self, BuildError> {
+        Self::new_staged(code, blocks, config, bounds, &mut |_| {})
+    }
+
+    /// As [`Self::new`]; `ended` is told where a stage ends.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn new_staged<'b>(
+        code: &'a [u8],
+        blocks: &'a Blocks,
+        config: &'a Config,
+        bounds: impl Into<Bounds<'b>>,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<Self, BuildError> {
         let bounds = bounds.into();
         let summaries = Summaries::new(code, blocks, bounds)?;
+        ended(Stage::Summaries);
         let jumps = Jumps::resolve(blocks, &summaries, bounds)?;
+        ended(Stage::Jumps);
         Ok(Self { code, blocks, config, summaries, jumps })
     }
 

@@ -13,6 +13,7 @@ use super::{
     place::place,
     reach,
     region::Region,
+    stage::Stage,
 };
 use crate::config::{Bounds, BuildError};
 
@@ -31,9 +32,24 @@ pub fn build<'b>(
     region: &Region,
     bounds: impl Into<Bounds<'b>>,
 ) -> Result<Function, BuildError> {
+    build_staged(analysis, region, bounds, &mut |_| {})
+}
+
+/// As [`build`]; `ended` is told where a stage ends.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_staged<'b>(
+    analysis: &Analysis<'_>,
+    region: &Region,
+    bounds: impl Into<Bounds<'b>>,
+    ended: &mut dyn FnMut(Stage),
+) -> Result<Function, BuildError> {
     let bounds = bounds.into();
     let mut draft = super::build::draft(analysis, region, bounds)?;
+    ended(Stage::Build);
     optimise_all(&mut draft);
+    ended(Stage::Optimise);
     bounds.check()?;
     let placed = place(&mut draft, region.need, region.grow);
     let is = placed.stores.len() + placed.exits.fixups.len();
@@ -55,7 +71,9 @@ pub fn build<'b>(
         stores_end: Vec::new(),
         instructions: region.instructions(),
     };
-    Ok(finish(draft, placed, function))
+    let function = finish(draft, placed, function);
+    ended(Stage::Place);
+    Ok(function)
 }
 
 /// At least twice, since the second walk knows bounds through loops; once more if that found parameters

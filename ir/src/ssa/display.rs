@@ -16,7 +16,7 @@
 use super::function::{Block, BlockId, Function, Inst, Op, Target, Terminator, Value};
 use crate::display::{has_imm, kind_name, mnemonic};
 use core::fmt::{self, Display, Formatter};
-use kiln_abi::{ExitId, Source};
+use kiln_abi::{ExitId, Pc, Source};
 
 impl Display for Value {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -30,8 +30,42 @@ impl Display for BlockId {
     }
 }
 
+/// What a line says of the bytecode instruction that those behind it are made from.
+type Label<'a> = &'a dyn Fn(Pc) -> String;
+
 impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.write(None, f)
+    }
+}
+
+/// A [`Function`] with a line, `; ` and a label, in front of the instructions that are made from one of the
+/// bytecode.
+#[derive(Clone, Copy)]
+pub struct Labelled<'a> {
+    function: &'a Function,
+    label: Label<'a>,
+}
+
+impl fmt::Debug for Labelled<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Labelled").field("function", self.function).finish_non_exhaustive()
+    }
+}
+
+impl Display for Labelled<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.function.write(Some(self.label), f)
+    }
+}
+
+impl Function {
+    /// Its text with labels; `label` says what the bytecode instruction at a pc is.
+    pub fn labelled<'a>(&'a self, label: Label<'a>) -> Labelled<'a> {
+        Labelled { function: self, label }
+    }
+
+    fn write(&self, label: Option<Label<'_>>, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "function {}", self.pc)?;
         if self.is_jumpdest {
             f.write_str(" jumpdest")?;
@@ -39,14 +73,32 @@ impl Display for Function {
         let Self { need, grow, entry_exit, instructions, .. } = self;
         writeln!(f, " need {need} grow {grow} entry {entry_exit} instructions {instructions}")?;
         for (block, id) in self.blocks.iter().zip(0..) {
-            self.write_block(BlockId(id), block, f)?;
+            self.write_block_head(BlockId(id), block, f)?;
+            self.write_insts(block, label, f)?;
+            self.write_terminator(&block.terminator, f)?;
         }
         (0..self.exits.exits.len() as u32).try_for_each(|id| self.write_exit(ExitId(id), f))
     }
-}
 
-impl Function {
-    fn write_block(&self, id: BlockId, block: &Block, f: &mut Formatter<'_>) -> fmt::Result {
+    fn write_insts(
+        &self,
+        block: &Block,
+        label: Option<Label<'_>>,
+        f: &mut Formatter<'_>,
+    ) -> fmt::Result {
+        let mut labelled = None;
+        for inst in &block.insts {
+            if let Some(label) = label
+                && labelled.replace(inst.pc) != Some(inst.pc)
+            {
+                writeln!(f, "  ; {}", label(inst.pc))?;
+            }
+            self.write_inst(inst, f)?;
+        }
+        Ok(())
+    }
+
+    fn write_block_head(&self, id: BlockId, block: &Block, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{id} {} height {} (", block.pc, block.height)?;
         for (index, &param) in block.params.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
@@ -56,9 +108,7 @@ impl Function {
         if let Some(exit) = block.gas_exit {
             write!(f, " else {exit}")?;
         }
-        writeln!(f)?;
-        block.insts.iter().try_for_each(|inst| self.write_inst(inst, f))?;
-        self.write_terminator(&block.terminator, f)
+        writeln!(f)
     }
 
     fn write_defined(&self, value: Value, f: &mut Formatter<'_>) -> fmt::Result {

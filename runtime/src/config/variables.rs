@@ -206,6 +206,7 @@ pub const VARIABLES: &[Variable] = &[
     sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
     sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
+    not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
 ];
 

@@ -1,6 +1,6 @@
 //! The basic blocks of bytecode and where they go, as text.
 
-use super::super::output::Output;
+use super::{super::output::Output, labels};
 use kiln_ir::{Blocks, Ending, Instructions, Module, Target, Terminator};
 use std::io;
 
@@ -23,11 +23,8 @@ pub(super) fn print(
             block.start, block.end, block.ending
         ))?;
         for instruction in Instructions::new(code, block.start).take(block.instructions as usize) {
-            let immediate: String =
-                instruction.immediate.iter().map(|byte| format!("{byte:02x}")).collect();
-            let space = if immediate.is_empty() { "" } else { " 0x" };
-            let (pc, name) = (instruction.pc.0, instruction.name());
-            output.line(format_args!("  {pc:6x}  {name}{space}{immediate}"))?;
+            let (pc, name) = (instruction.pc.0, labels::name(&instruction));
+            output.line(format_args!("  {pc:6x}  {name}"))?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 
 use super::{
     Lower, MISSING,
+    origin::Origin,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
@@ -51,6 +52,7 @@ impl Lower<'_, '_> {
     /// The check of the stack range, once for all blocks.
     fn head(&mut self) -> Result<(), CompileError> {
         let function = self.function;
+        self.origin(Origin::Head);
         self.gas = self.context(context_offset!(gas));
         let entry_exit = function.entry_exit;
         let bounds = [
@@ -79,10 +81,14 @@ impl Lower<'_, '_> {
             let word = passed(self.wanted(param)?, &mut params);
             self.define(param, word)?;
         }
+        let id = BlockId(index as u32);
+        self.origin(Origin::Charge(id));
         self.charge(block)?;
         for inst in &block.insts {
+            self.origin(Origin::Inst(inst.pc));
             self.inst(inst)?;
         }
+        self.origin(Origin::End(id));
         self.terminator(&block.terminator)
     }
 

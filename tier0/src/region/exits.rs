@@ -3,7 +3,7 @@
 //! **Owns** the stores in front of leaving, and the blocks that ways out share. **Callers guarantee** that the
 //! values an exit stores are computed where it is used. **Never** applies fixups: that is the host's part.
 
-use super::{Lower, control::displacement};
+use super::{Lower, control::displacement, origin::Origin};
 use crate::CompileError;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types::*};
 use kiln_abi::ExitId;
@@ -82,6 +82,7 @@ impl Lower<'_, '_> {
 
     /// The blocks that ways out share, once all that jump to them are there.
     pub(super) fn finish_exits(&mut self) -> Result<(), CompileError> {
+        self.origin(Origin::Exits);
         // Tails go on in those that lie before them.
         for tail in (0..self.tails.tails.len()).rev() {
             let Some(block) = self.tail_blocks[tail] else { continue };

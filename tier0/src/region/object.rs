@@ -21,6 +21,11 @@ pub(super) fn name(symbol: Symbol) -> UserExternalName {
     UserExternalName { namespace: 0, index: symbol.index() as u32 }
 }
 
+/// Where in the text of its object a body lies.
+pub(super) fn body(code: &CompiledCode) -> core::ops::Range<usize> {
+    envelope::BODY..envelope::BODY + code.code_buffer().len()
+}
+
 /// Puts an object together; `text_max` is how many bytes of text there may be.
 pub(super) fn assemble(
     function: &ssa::Function,

@@ -1,12 +1,15 @@
 //! Optimised regions: what Cranelift makes of them does what the functions say.
 
-use kiln_abi::CodeObject;
+use kiln_abi::{CodeObject, Pc};
 use kiln_ir::{
-    Bounds, Op,
+    Bounds, Limits, Op,
     ssa::{self, Function, Target, Terminator},
 };
 use kiln_region_tests::{Compile, Refused, build::Builder, region_tests};
-use kiln_tier0::{CompileError, region::Compiler};
+use kiln_tier0::{
+    CompileError,
+    region::{Compiler, Origin},
+};
 use revm_primitives::U256;
 use std::cell::RefCell;
 
@@ -48,8 +51,8 @@ fn stores_of_exits(slots: [i16; 2]) -> usize {
     let done = builder.exit(&stores);
     builder.function.exits.exits[done.0 as usize].height = 2;
     builder.end(block, Terminator::Jump(Target::Exit(done)));
-    let clif = Compiler::new().unwrap().clif(&builder.function).unwrap();
-    let is_store = |line: &&str| line.trim().starts_with("store") && line.contains(" region1 ");
+    let clif = Compiler::new().unwrap().clif(&builder.function, &|pc| pc.to_string()).unwrap();
+    let is_store = |line: &&str| line.contains(" store") && line.contains(" region1 ");
     clif.lines().filter(is_store).count()
 }
 
@@ -58,4 +61,24 @@ fn exits_share_their_stores() {
     // In front of the first; and by a block that all go through.
     assert_eq!(stores_of_exits([0, 1]), 8);
     assert_eq!(stores_of_exits([-3, 1]), 8);
+}
+
+#[test]
+fn what_code_is_made_from_changes_nothing_of_it() {
+    let mut builder = Builder::new(2, 1);
+    let block = builder.block(3);
+    let (a, b) = (builder.slot(block, -1), builder.slot(block, -2));
+    let sum = builder.word(block, Op::Add, &[a, b], 0);
+    let exit = builder.exit(&[(0, sum)]);
+    builder.end(block, Terminator::Jump(Target::Exit(exit)));
+    let (limits, mut compiler) = (Limits::default(), Compiler::new().unwrap());
+    let traced = compiler.trace(&builder.function, &limits).unwrap();
+    assert_eq!(traced.object, compiler.compile(&builder.function, &limits).unwrap());
+    let origins = &traced.origins;
+    assert!(origins.is_sorted_by(|a, b| a.0 < b.0), "{origins:?}");
+    assert_eq!(origins[0], (0, Origin::Frame));
+    assert!(origins.last().unwrap().0 <= traced.object.code_len);
+    for part in [Origin::Head, Origin::Charge(block), Origin::Inst(Pc(0)), Origin::Exits] {
+        assert!(origins.iter().any(|(_, origin)| *origin == part), "{part} in {origins:?}");
+    }
 }

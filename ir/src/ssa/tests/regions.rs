@@ -1,6 +1,9 @@
 use super::Program;
 use crate::Limits;
-use crate::ssa::{Choice, INSTRUCTIONS_MAX, NODES_MAX, Region, SPAN_MAX, build, choose, verify};
+use crate::ssa::{
+    Analysis, Choice, INSTRUCTIONS_MAX, NODES_MAX, Region, SPAN_MAX, Stage, build, build_staged,
+    choose, verify,
+};
 use kiln_abi::Pc;
 
 const CHOICE: Choice = Choice { hot: 100, regions_max: 8 };
@@ -137,4 +140,41 @@ fn a_round_of_fibonacci_is_one_block() {
     assert_eq!(round.gas, 18 * 3, "{text}");
     let targets: Vec<_> = round.terminator.targets().filter_map(|target| target.block()).collect();
     assert!(targets.iter().any(|(to, _)| function.block(*to) == round), "{text}");
+}
+
+#[test]
+fn a_text_with_labels_is_the_text_with_lines_added() {
+    let program = Program::new(CALLS);
+    let function = program.function("loop");
+    let labelled = function.labelled(&|pc| format!("label {pc}")).to_string();
+    let (labels, rest): (Vec<&str>, Vec<&str>) =
+        labelled.lines().partition(|line| line.starts_with("  ; label @"));
+    assert!(rest.iter().copied().eq(function.to_string().lines()), "{labelled}");
+    // Each instruction ends in the pc of the label before it, and no label repeats the one before it.
+    let mut label = "";
+    for line in labelled.lines() {
+        if let Some(own) = line.strip_prefix("  ; label ") {
+            assert_ne!(label, own, "{labelled}");
+            label = own;
+        } else if line.starts_with('b') {
+            label = "";
+        } else if line.contains(" @") && line.starts_with("  ") {
+            assert!(line.ends_with(&format!(" {label}")), "{line} behind {label}");
+        }
+    }
+    assert!(labels.len() >= 2, "{labelled}");
+}
+
+#[test]
+fn stages_come_in_order() {
+    let program = Program::new(CALLS);
+    let (limits, mut stages) = (Limits::default(), Vec::new());
+    let mut ended = |stage| stages.push(stage);
+    let (code, blocks, config) = (&program.code, &program.blocks, &program.config);
+    let analysis = Analysis::new_staged(code, blocks, config, &limits, &mut ended).unwrap();
+    let region = Region::grow(&analysis, program.labels["loop"], &|_| 1).unwrap();
+    let function = build_staged(&analysis, &region, &limits, &mut ended).unwrap();
+    assert_eq!(function, program.function("loop"));
+    use Stage::{Build, Jumps, Optimise, Place, Summaries};
+    assert_eq!(stages, [Summaries, Jumps, Build, Optimise, Place]);
 }
