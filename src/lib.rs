@@ -21,6 +21,7 @@ pub use kiln_abi as abi;
 pub use kiln_ir as ir;
 pub use kiln_runtime::*;
 pub use kiln_tier0 as tier0;
+pub use kiln_tier1 as tier1;
 
 #[cfg(feature = "cli")]
 pub mod fixture;

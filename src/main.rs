@@ -6,5 +6,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    kiln::serve_if_worker();
     cli::main()
 }

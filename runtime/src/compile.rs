@@ -14,6 +14,7 @@ use crate::{
     regions::{Optimiser, Regions},
     slot::Seen,
     stats::Stats,
+    tier1::Tier1,
 };
 use kiln_abi::Pc;
 use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests, ssa::Choice};
@@ -40,6 +41,12 @@ pub enum CompileError {
     /// What was hot does nearly nothing but access storage.
     #[error("nearly all of its time is accesses to storage")]
     StorageBound,
+    /// Tier 1 can not compile it, or the worker that had the job failed.
+    #[error("tier 1: {0}")]
+    Tier1(String),
+    /// Tier 1 can not be had at the moment.
+    #[error("tier 1: {0}")]
+    NoWorker(String),
     /// There is no compiler for it here.
     #[error("no compiler: {0}")]
     Compiler(String),
@@ -72,7 +79,9 @@ impl CompileError {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
             // It may be worth it later: what it runs changes.
-            Self::StorageBound | Self::Memory(MemoryError::Full { .. }) => Failure::Unused(text()),
+            Self::StorageBound | Self::NoWorker(_) | Self::Memory(MemoryError::Full { .. }) => {
+                Failure::Unused(text())
+            }
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             _ => Failure::Failed(text()),
@@ -114,6 +123,7 @@ pub(crate) struct Compiler<'a> {
     pub(crate) config: &'a config::Config,
     pub(crate) library: Option<&'a Library>,
     pub(crate) memory: &'a CodeMemory,
+    pub(crate) tier1: Option<&'a Tier1>,
     pub(crate) observer: &'a Observer,
     /// Evicts other code for so many bytes; whether it did.
     pub(crate) make_room: &'a dyn Fn(usize) -> bool,
@@ -161,7 +171,7 @@ impl Compiler<'_> {
         let mut scratch = SCRATCH.take().unwrap_or_default();
         let clock = Clock::start();
         let result = self.phases(task, &clock, &mut scratch, stats);
-        stats.compile_cpu_ns += clock.elapsed();
+        stats.compile_cpu_ns += clock.elapsed() + stats.worker_cpu_ns;
         SCRATCH.set(Some(scratch));
         let program = result?;
         stats.programs += 1;
@@ -240,12 +250,18 @@ impl Compiler<'_> {
                 count: &|pc| task.seen.map_or(1, |seen| seen.runs(pc)),
                 choice: Choice { hot: task.hot, regions_max: self.config.regions_max },
             };
-            match self.config.backend {
-                Backend::Evaluator => optimiser.evaluated(stats),
-                Backend::Native => optimiser.cranelift(stats),
+            match (self.config.backend, tier) {
+                (Backend::Evaluator, _) => optimiser.evaluated(stats),
+                (Backend::Native, Tier::Tier1) => {
+                    let tier1 = self.tier1.ok_or_else(|| {
+                        CompileError::NoWorker("no worker, and no LLVM in this build".to_owned())
+                    })?;
+                    optimiser.tier1(tier1, self.config.optimise_deadline_ms, stats)
+                }
+                (Backend::Native, _) => optimiser.cranelift(stats),
             }
         });
-        stats.optimise_ns += spent;
+        stats.optimise_ns += spent + stats.worker_cpu_ns;
         let regions = regions?;
         stats.optimised_regions += regions.len() as u64;
         stats.optimised_instructions += regions.instructions() as u64;

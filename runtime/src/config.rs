@@ -13,7 +13,7 @@ pub use variables::{VARIABLES, Variable};
 
 use crate::{force::Force, hooks::Tier};
 use kiln_ir::Limits;
-use std::ffi::OsStr;
+use std::{ffi::OsStr, path::PathBuf};
 
 /// What runs compiled code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +35,21 @@ pub enum Compile {
     Seen,
 }
 
+/// The executable in which tier 1 compiles, so that what goes wrong in LLVM costs one job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Worker {
+    /// This process compiles itself, if it has LLVM.
+    Off,
+    /// The executable of this process, if it calls [`serve_if_worker`]; else `kiln-tier1-worker` or `kiln`, next to
+    /// it or on the path; else as [`Worker::Off`].
+    ///
+    /// [`serve_if_worker`]: crate::serve_if_worker
+    #[default]
+    Found,
+    /// This one.
+    Path(PathBuf),
+}
+
 /// The options of an engine. Plain data: whoever fills in the fields is believed;
 /// [`Config::builder`] checks them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +64,8 @@ pub struct Config {
     pub first_tier: Tier,
     /// The tier that code is compiled with at most, when it is hot enough.
     pub top_tier: Tier,
+    /// The executable in which tier 1 compiles.
+    pub tier1_worker: Worker,
     /// Executions of a block, while its code is profiled, from which it gets an optimised region.
     pub region_executions: u32,
     /// Optimised regions of a program at most.
@@ -134,7 +151,8 @@ impl Default for Config {
             backend: Backend::Native,
             compile: Compile::Seen,
             first_tier: Tier::Baseline,
-            top_tier: Tier::Optimised,
+            top_tier: Tier::Tier1,
+            tier1_worker: Worker::Found,
             region_executions: 1,
             regions_max: 64,
             optimise_frames: 32_768,

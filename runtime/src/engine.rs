@@ -48,6 +48,9 @@ pub enum EngineError {
     /// No stencil library for this CPU.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// All code is to be compiled with tier 1, which can not be had.
+    #[error("tier 1 needs a worker executable that has LLVM, or a build with feature llvm")]
+    NoTier1,
     /// No executable memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -74,6 +77,7 @@ fn backend_config(config: &Config) -> BackendConfig {
         enabled: config.enabled,
         // What is forced is to be the same each time.
         threads: if config.force.promote { 0 } else { config.compile_threads },
+        more_threads: usize::from(config.top_tier > Tier::Baseline),
         event_queue_len: config.event_queue_len,
         job_queue_len: config.job_queue_len,
         drain_max: config.drain_max,

@@ -43,11 +43,14 @@ mod resident;
 mod slot;
 mod stats;
 mod sweep;
+mod tier1;
 mod watch;
 
 pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
-pub use config::{Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable};
+pub use config::{
+    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
+};
 pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
@@ -59,4 +62,5 @@ pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
 pub use program::Program;
 pub use stats::Stats;
+pub use tier1::serve_if_worker;
 pub use watch::Declared;

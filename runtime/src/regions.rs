@@ -4,13 +4,14 @@
 //! blocks change. **Callers guarantee** nothing: any bytecode is valid input, and a region that can not be
 //! compiled is left to the other tiers. **Never** decides whether a code is worth it: the policy does.
 
-use crate::{compile::CompileError, hooks::Tier, stats::Stats};
+use crate::{compile::CompileError, hooks::Tier, stats::Stats, tier1::Tier1};
 use kiln_abi::{CodeObject, Pc, Records};
 use kiln_ir::{
     Blocks, Bounds,
     ssa::{self, Analysis, Choice, Function},
 };
 use kiln_tier0::Link;
+use kiln_tier1::worker::{JobRequest, Target};
 use std::{cell::Cell, sync::Arc};
 
 /// Optimised regions, by ascending head.
@@ -98,6 +99,39 @@ impl Optimiser<'_> {
         }
         CRANELIFT.set(Some(compiler));
         Ok(regions)
+    }
+}
+
+impl Optimiser<'_> {
+    /// Regions compiled by LLVM.
+    pub(crate) fn tier1(
+        &self,
+        tier1: &Tier1,
+        deadline_ms: u32,
+        stats: &mut Stats,
+    ) -> Result<Regions, CompileError> {
+        let blocks = Blocks::scan(self.code, self.baked, self.bounds)?;
+        let counts = blocks.blocks.iter().map(|block| (block.start, (self.count)(block.start)));
+        let request = JobRequest {
+            bytecode: self.code.to_vec(),
+            config: self.baked.clone(),
+            limits: *self.bounds.limits,
+            counts: counts.filter(|&(_, count)| count > 0).collect(),
+            choice: self.choice,
+            target: Target::Host,
+            deadline_ms,
+        };
+        let answer = tier1.compile(&request, self.bounds.cancelled, stats)?;
+        let head = |object: &CodeObject| object.entries.iter().next().map(|(pc, ..)| pc);
+        let mut objects: Vec<_> = answer
+            .objects
+            .into_iter()
+            .filter_map(|object| head(&object).map(|head| (head, object)))
+            .collect();
+        objects.sort_by_key(|(head, _)| *head);
+        objects.dedup_by_key(|(head, _)| *head);
+        let instructions = answer.instructions as usize;
+        Ok(Regions { tier: Tier::Tier1, objects, functions: Vec::new(), instructions })
     }
 }
 

@@ -149,6 +149,8 @@ counters! {
     region_errors,
     /// CPU time of choosing, building and compiling optimised regions.
     optimise_ns,
+    /// The part of it that worker processes took.
+    worker_cpu_ns,
     /// CPU time of making machine code.
     codegen_ns,
     /// CPU time of placing machine code.

@@ -4,6 +4,7 @@
 
 use kiln_runtime::{
     Backend, Compile, Config, ConfigError, Engine, EngineError, Force, Tier, VARIABLES, Variable,
+    Worker,
 };
 use std::{collections::HashSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
@@ -29,6 +30,7 @@ fn unusual() -> Config {
         compile: Compile::All,
         first_tier: Tier::Optimised,
         top_tier: Tier::Tier1,
+        tier1_worker: Worker::Path("/no/such/worker".into()),
         region_executions: 9,
         regions_max: 0,
         optimise_frames: 11,
@@ -230,6 +232,7 @@ fn the_builder_sets_every_field() {
         compile,
         first_tier,
         top_tier,
+        tier1_worker,
         region_executions,
         regions_max,
         optimise_frames,

@@ -25,6 +25,8 @@ pub(crate) enum Tier {
     Tier0,
     /// Tier 0, with optimised regions in the place of its blocks.
     Optimised,
+    /// Tier 0, with regions optimised by LLVM in the place of its blocks.
+    Tier1,
     /// The slow evaluator of the IR that machine code is made from, for finding bugs.
     Evaluator,
     /// Code is interpreted at first, and compiled once it was seen to be used again.
@@ -46,6 +48,7 @@ impl fmt::Display for Tier {
             Self::Interpreter => "interpreter",
             Self::Tier0 => "tier0",
             Self::Optimised => "optimised",
+            Self::Tier1 => "tier1",
             Self::Evaluator => "evaluator",
             Self::Auto => "auto",
         })
@@ -171,11 +174,14 @@ fn config(
         Tier::Optimised => {
             ConfigBuilder::from(Config::eager()).first_tier(kiln_runtime::Tier::Optimised)
         }
+        Tier::Tier1 => ConfigBuilder::from(Config::eager()).first_tier(kiln_runtime::Tier::Tier1),
     };
     let stated = own.env()?;
     let mut stated = match tier {
         Tier::Interpreter | Tier::Auto => stated,
-        Tier::Tier0 | Tier::Optimised => stated.enabled(true).backend(Backend::Native),
+        Tier::Tier0 | Tier::Optimised | Tier::Tier1 => {
+            stated.enabled(true).backend(Backend::Native)
+        }
         Tier::Evaluator => stated.enabled(true).backend(Backend::Evaluator),
     };
     if let Some(compile) = compile {

@@ -167,7 +167,14 @@ impl<S> Jobs<S> {
 
     /// The next one.
     pub(super) fn pop(&mut self) -> Option<(Tier, Queued<S>)> {
-        TIERS.into_iter().find_map(|tier| Some((tier, self.queues.of_mut(tier).pop_front()?)))
+        // One of several stays for the baseline, which others wait for: the higher tiers take far longer.
+        let higher = |worker: &&Worker<S>| {
+            worker.running.as_ref().is_some_and(|running| running.job.tier() > Tier::Baseline)
+        };
+        let busy = self.workers.iter().filter(higher).count();
+        let only_baseline = busy > 0 && busy + 1 >= self.workers.len();
+        let mut tiers = TIERS.into_iter().filter(|&tier| tier == Tier::Baseline || !only_baseline);
+        tiers.find_map(|tier| Some((tier, self.queues.of_mut(tier).pop_front()?)))
     }
 
     /// Puts one that waits in front of all others: somebody asked for it by name.

@@ -103,6 +103,8 @@ pub(crate) struct BackendConfig {
     pub(crate) enabled: bool,
     /// Threads that compile. With 0 there is no backend thread either.
     pub(crate) threads: usize,
+    /// Threads besides these, if there are any: for the tiers above the baseline, which take far longer.
+    pub(crate) more_threads: usize,
     /// Events that wait; at least 1.
     pub(crate) event_queue_len: usize,
     /// Jobs that wait, for each tier; as many requests may be put off.
@@ -140,6 +142,7 @@ impl Default for BackendConfig {
             event_queue_len: 1024,
             job_queue_len: 256,
             drain_max: 256,
+            more_threads: 0,
             deadline_ms: 1000,
             optimise_deadline_ms: 10_000,
             grace_ms: 1000,

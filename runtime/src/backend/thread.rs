@@ -86,7 +86,7 @@ impl<W: Work> Inner<W> {
     fn hire(self: &Arc<Self>) {
         let mut jobs = self.jobs();
         let mut result = Ok(());
-        while jobs.workers.len() < self.config.threads
+        while jobs.workers.len() < self.config.threads + self.config.more_threads
             && !self.control.is_shut_down()
             && result.is_ok()
         {

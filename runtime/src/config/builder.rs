@@ -1,6 +1,6 @@
 //! Options that are checked before an engine gets them.
 
-use super::{Backend, Compile, Config, ConfigError, variables};
+use super::{Backend, Compile, Config, ConfigError, Worker, variables};
 use crate::{force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::ffi::OsStr;
@@ -49,6 +49,7 @@ setters! {
     compile: Compile,
     first_tier: Tier,
     top_tier: Tier,
+    tier1_worker: Worker,
     region_executions: u32,
     regions_max: usize,
     optimise_frames: u32,

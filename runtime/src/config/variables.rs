@@ -1,7 +1,7 @@
 //! The `KILN_*` variables: one row each. Parsing, ranges, error texts and README's table are derived
 //! from it.
 
-use super::{Backend, Compile, Config, ConfigError};
+use super::{Backend, Compile, Config, ConfigError, Worker};
 use crate::{force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
 use std::{ffi::OsStr, ops::RangeInclusive};
@@ -59,6 +59,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     sets!("KILN_FIRST_TIER", Tier(first_tier), "the tier that code is compiled with first"),
     sets!("KILN_TOP_TIER", Tier(top_tier), "the tier that hot code is compiled with at most"),
+    sets!(
+        "KILN_TIER1_WORKER",
+        Worker(tier1_worker),
+        "the executable in which tier 1 compiles; `off`: in this process"
+    ),
     sets!(
         "KILN_REGION_EXECUTIONS",
         Count(region_executions, 1..=MAX, "executions"),
@@ -270,6 +275,7 @@ enum Knob<'a> {
     Backend(&'a mut Backend),
     Compile(&'a mut Compile),
     Tier(&'a mut Tier),
+    Worker(&'a mut Worker),
     Count(&'a mut u32, Range, Unit),
     Number(&'a mut usize, Range, Unit),
     /// A number that may have a suffix.
@@ -285,6 +291,7 @@ impl Knob<'_> {
             Self::Backend(field) => *field = choose(&BACKEND, text)?,
             Self::Compile(field) => *field = choose(&COMPILE, text)?,
             Self::Tier(field) => *field = choose(&TIER, text)?,
+            Self::Worker(field) => *field = worker(text)?,
             Self::Count(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
@@ -300,6 +307,11 @@ impl Knob<'_> {
             Self::Backend(field) => name_of(&BACKEND, **field),
             Self::Compile(field) => name_of(&COMPILE, **field),
             Self::Tier(field) => name_of(&TIER, **field),
+            Self::Worker(field) => match field {
+                Worker::Off => "off".to_owned(),
+                Worker::Found => "found".to_owned(),
+                Worker::Path(path) => path.display().to_string(),
+            },
             Self::Count(field, ..) => field.to_string(),
             Self::Number(field, ..) => field.to_string(),
             Self::Size(field, ..) => size_text(**field as u64),
@@ -313,6 +325,7 @@ impl Knob<'_> {
             Self::Backend(_) => alternatives(&BACKEND),
             Self::Compile(_) => alternatives(&COMPILE),
             Self::Tier(_) => alternatives(&TIER),
+            Self::Worker(_) => "off, found, or an absolute path".to_owned(),
             Self::Count(_, range, unit) | Self::Number(_, range, unit) => {
                 format!("{} to {} {unit}", range.start(), range.end())
             }
@@ -336,6 +349,7 @@ impl Knob<'_> {
             | Self::Backend(_)
             | Self::Compile(_)
             | Self::Tier(_)
+            | Self::Worker(_)
             | Self::Force(_) => true,
         }
     }
@@ -345,6 +359,15 @@ const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 const BACKEND: [(&str, Backend); 2] =
     [("native", Backend::Native), ("evaluator", Backend::Evaluator)];
 const COMPILE: [(&str, Compile); 2] = [("all", Compile::All), ("seen", Compile::Seen)];
+fn worker(text: &str) -> Option<Worker> {
+    match text {
+        "off" => Some(Worker::Off),
+        "found" => Some(Worker::Found),
+        path if path.starts_with('/') => Some(Worker::Path(path.into())),
+        _ => None,
+    }
+}
+
 const TIER: [(&str, Tier); 3] = [
     (Tier::Baseline.name(), Tier::Baseline),
     (Tier::Optimised.name(), Tier::Optimised),

@@ -18,6 +18,7 @@ use crate::{
     program::Program,
     slot::{Baked, PROFILE_HOT, Seen, Slot},
     stats::{Counters, Stats},
+    tier1::Tier1,
 };
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(super) config: Config,
     native: Option<Native>,
     pub(super) memory: CodeMemory,
+    /// None: it can not be had.
+    tier1: Option<Tier1>,
     observer: Observer,
     shards: [Shard; SHARDS],
     /// Every code that has a slot, by the hash it was found by.
@@ -111,7 +114,16 @@ impl Shared {
             }
             _ => None,
         };
-        let policy = Policy::new(&config);
+        let wants_tier1 = config.first_tier.max(config.top_tier) == Tier::Tier1;
+        let tier1 = (config.enabled && wants_tier1).then(|| Tier1::find(&config.tier1_worker));
+        let tier1 = tier1.flatten();
+        let mut policy = Policy::new(&config);
+        if tier1.is_none() {
+            if config.enabled && config.first_tier == Tier::Tier1 {
+                return Err(EngineError::NoTier1);
+            }
+            policy.top_tier = policy.top_tier.min(Tier::Optimised);
+        }
         // Relaxed: only the number counts.
         let id = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x01_0001);
         Ok(Self {
@@ -123,6 +135,7 @@ impl Shared {
             config,
             native,
             memory,
+            tier1,
             observer,
             shards: Default::default(),
             known: Known::default(),
@@ -342,7 +355,9 @@ impl Shared {
         let demand = slot.demand();
         let make_room = |bytes| self.make_room(slot, bytes, demand, job);
         let library = self.library();
-        let compiler = Compiler { config, library, memory, observer, make_room: &make_room };
+        let tier1 = self.tier1.as_ref();
+        let make_room = &make_room;
+        let compiler = Compiler { config, library, memory, tier1, observer, make_room };
         let seen = match config.compile {
             Compile::Seen if !config.force.promote => slot.seen(),
             _ => None,
