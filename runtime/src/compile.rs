@@ -118,6 +118,10 @@ impl From<kiln_tier0::CompileError> for CompileError {
     }
 }
 
+/// A block gets an optimised region if at least one in so many of the runs of its code's blocks was its own:
+/// compiling it costs more than what runs more seldom can gain.
+const REGION_SHARE: u64 = 256;
+
 /// What compiling needs.
 pub(crate) struct Compiler<'a> {
     pub(crate) config: &'a config::Config,
@@ -138,10 +142,10 @@ pub(crate) struct Task<'a> {
     pub(crate) counted: bool,
     /// Of these, those it chooses.
     pub(crate) select: &'a dyn Fn(Pc) -> bool,
+    /// Counts of blocks, for optimised regions; without them all blocks are as good.
+    pub(crate) profile: Option<&'a Seen>,
     /// Optimised regions that there are already.
     pub(crate) optimised: Option<Arc<Regions>>,
-    /// Executions from which a block is worth one.
-    pub(crate) hot: u64,
     /// Whether there may be more of them by now.
     pub(crate) renew: bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
@@ -243,12 +247,14 @@ impl Compiler<'_> {
         let mut spent = 0;
         let regions = clock.time(&mut spent, || {
             self.begin(Phase::Optimise, task)?;
+            let least = self.config.region_executions.into();
+            let share = task.profile.map_or(0, |seen| seen.runs_of_all() / REGION_SHARE);
             let optimiser = Optimiser {
                 code: bytecode.original_byte_slice(),
                 baked,
                 bounds,
-                count: &|pc| task.seen.map_or(1, |seen| seen.runs(pc)),
-                choice: Choice { hot: task.hot, regions_max: self.config.regions_max },
+                count: &|pc| task.profile.map_or(1, |seen| seen.runs(pc)),
+                choice: Choice { hot: share.max(least), regions_max: self.config.regions_max },
             };
             match (self.config.backend, tier) {
                 (Backend::Evaluator, _) => optimiser.evaluated(stats),

@@ -168,7 +168,7 @@ impl Default for Config {
             job_queue_len: 256,
             drain_max: 256,
             compile_deadline_ms: 1000,
-            optimise_deadline_ms: 10_000,
+            optimise_deadline_ms: 30_000,
             compile_grace_ms: 1000,
             job_age_ms_max: 10_000,
             cooldown_ms: 2,

@@ -21,8 +21,6 @@ pub(crate) const USES_SAMPLED: u32 = 16;
 
 /// Blocks that are counted when a code is profiled.
 const PROFILE_BLOCKS: u32 = 2048;
-/// A block that came up more seldom while its code was profiled is not optimised.
-pub(crate) const PROFILE_HOT: u32 = PROFILE_BLOCKS / 128;
 
 /// A slot's program as one reader sees it: pinned, without having touched its reference count.
 pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
@@ -412,6 +410,12 @@ impl Seen {
             }
             None => 1,
         }
+    }
+
+    /// How many runs of blocks were counted.
+    pub(crate) fn runs_of_all(&self) -> u64 {
+        let counts = self.counts.get().map_or(&[][..], |counts| counts);
+        counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
     }
 
     /// The leaders of the blocks that were run, in order.

@@ -9,6 +9,9 @@ use kiln_tier1::worker::{Answer, Executable, JobError, JobRequest, Pool, PoolCon
 /// Whether this build has LLVM in it.
 const IN_PROCESS: bool = cfg!(feature = "llvm");
 
+/// What a worker may take to answer after a deadline: it answers what it has once its region is compiled.
+const GRACE_MS: u32 = 2000;
+
 /// How tier 1 jobs are done.
 #[derive(Debug)]
 pub(crate) enum Tier1 {
@@ -28,7 +31,8 @@ impl Tier1 {
         };
         match executable {
             Some(executable) => {
-                Some(Self::Workers(Box::new(Pool::new(PoolConfig::new(executable)))))
+                let config = PoolConfig { grace_ms: GRACE_MS, ..PoolConfig::new(executable) };
+                Some(Self::Workers(Box::new(Pool::new(config))))
             }
             None => IN_PROCESS.then_some(Self::InProcess),
         }

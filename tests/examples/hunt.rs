@@ -50,7 +50,7 @@ fn hunt(next: &AtomicU64, end: u64, found: &AtomicU64) {
             engines.clear();
         }
         let case = seeded(seed);
-        if let Some(difference) = check(&engines, &Kind::COMPARED, &case) {
+        if let Some(difference) = check(&engines, Kind::COMPARED, &case) {
             found.fetch_add(1, Ordering::Relaxed);
             report(&engines, seed, case, difference.kind);
         }
@@ -59,7 +59,7 @@ fn hunt(next: &AtomicU64, end: u64, found: &AtomicU64) {
 
 /// How much ran in compiled code: a hunt in which everything is interpreted finds nothing.
 fn coverage(engines: &Engines) {
-    for kind in Kind::COMPARED {
+    for &kind in Kind::COMPARED {
         if let Some(stats) = engines.of(kind).map(|engine| engine.stats()) {
             println!("{kind:?}: {stats:?}");
         }

@@ -157,7 +157,7 @@ pub fn assert_agrees(case: &Case) {
     if CASES.fetch_add(1, Ordering::Relaxed).is_multiple_of(256) {
         engines.clear();
     }
-    let Some(difference) = check(engines, &Kind::COMPARED, case) else { return };
+    let Some(difference) = check(engines, Kind::COMPARED, case) else { return };
     let kinds = [difference.kind];
     let small = minimise(case.clone(), |case| check(engines, &kinds, case).is_some());
     panic!("{difference}\n\n{small}");

@@ -42,11 +42,17 @@ pub enum Kind {
     OptimisedAll,
     /// The same, where an earlier run was.
     OptimisedSeen,
+    /// kiln with optimised regions by LLVM, wherever there can be one.
+    #[cfg(feature = "llvm")]
+    Tier1All,
+    /// The same, where an earlier run was.
+    #[cfg(feature = "llvm")]
+    Tier1Seen,
 }
 
 impl Kind {
     /// All engines that are compared with the oracle.
-    pub const COMPARED: [Self; 8] = [
+    pub const COMPARED: &[Self] = &[
         Self::Evaluator,
         Self::EvaluatorRegions,
         Self::Tier0All,
@@ -55,11 +61,21 @@ impl Kind {
         Self::Tier0Hot,
         Self::OptimisedAll,
         Self::OptimisedSeen,
+        #[cfg(feature = "llvm")]
+        Self::Tier1All,
+        #[cfg(feature = "llvm")]
+        Self::Tier1Seen,
     ];
 
     /// Those that run whole contracts, one for each way there is to run code.
-    pub const WHOLE: [Self; 4] =
-        [Self::Evaluator, Self::EvaluatorRegions, Self::Tier0All, Self::OptimisedAll];
+    pub const WHOLE: &[Self] = &[
+        Self::Evaluator,
+        Self::EvaluatorRegions,
+        Self::Tier0All,
+        Self::OptimisedAll,
+        #[cfg(feature = "llvm")]
+        Self::Tier1All,
+    ];
 
     /// The options of its engine; none for the oracle.
     fn config(self) -> Option<Config> {
@@ -76,12 +92,21 @@ impl Kind {
             Self::Tier0Hot => Config { hot_executions: 2, ..seen },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },
+            #[cfg(feature = "llvm")]
+            Self::Tier1All => Config { first_tier: Tier::Tier1, ..all },
+            #[cfg(feature = "llvm")]
+            Self::Tier1Seen => Config { first_tier: Tier::Tier1, ..seen },
         })
     }
 
     /// Whether what is compiled is what an earlier run saw.
     fn is_recorded(self) -> bool {
-        matches!(self, Self::Tier0Seen | Self::OptimisedSeen)
+        match self {
+            Self::Tier0Seen | Self::OptimisedSeen => true,
+            #[cfg(feature = "llvm")]
+            Self::Tier1Seen => true,
+            _ => false,
+        }
     }
 }
 
@@ -137,7 +162,7 @@ impl Engines {
     /// If an engine that is supported does not start.
     pub fn new() -> Result<Self, EngineError> {
         let mut engines = Vec::new();
-        for kind in Kind::COMPARED {
+        for &kind in Kind::COMPARED {
             if let Some(config) = kind.config()
                 && (config.backend == Backend::Evaluator || IS_NATIVE)
             {

@@ -80,7 +80,7 @@ fn case_files() {
             failures.push(format!("{name}: the sweep sees one result only"));
         }
         for variant in variants {
-            if let Some(difference) = check(&engines, &Kind::COMPARED, &variant) {
+            if let Some(difference) = check(&engines, Kind::COMPARED, &variant) {
                 let (spec, gas) = (variant.spec, variant.gas);
                 failures.push(format!("{name}: {spec:?}, gas {gas}: {difference}"));
                 break;

@@ -117,7 +117,7 @@ fn sweep(engines: &Engines, mut case: Case, count: u64) {
     for gas in limits.chain(last.saturating_sub(edge)..last) {
         let case = Case { gas, ..case.clone() };
         let expected = oracle(&case, &db);
-        for kind in Kind::WHOLE {
+        for &kind in Kind::WHOLE {
             let details = differences(&expected, &engines.run(kind, &case, &db));
             assert!(details.is_empty(), "{kind:?} differs: {}\n{case}", details.join("\n"));
         }

@@ -108,7 +108,7 @@ fn ends_as_the_interpreter_ends_it() {
     for (name, code) in programs() {
         for (spec, gas) in [(SpecId::SHANGHAI, 300_000), (SpecId::AMSTERDAM, 3_000_000)] {
             let case = Case { gas, ..Case::of_code(spec, code.clone()) };
-            if let Some(difference) = check(&engines, &Kind::COMPARED, &case) {
+            if let Some(difference) = check(&engines, Kind::COMPARED, &case) {
                 panic!("{name}, {spec:?}: {difference}");
             }
             engines.clear();
@@ -147,7 +147,7 @@ fn random_bytes() {
         let mut case = Case::of_code(SpecId::OSAKA, random(seed, len));
         case.spec = [SpecId::FRONTIER, SpecId::CANCUN, SpecId::AMSTERDAM][seed as usize % 3];
         case.calldata = random(seed + 1, 64);
-        if let Some(difference) = check(&engines, &Kind::COMPARED, &case) {
+        if let Some(difference) = check(&engines, Kind::COMPARED, &case) {
             panic!("seed {seed}: {difference}\n{case}");
         }
     }
@@ -164,7 +164,7 @@ fn truncated() {
     for len in 0..=code.len() {
         for spec in [SpecId::CANCUN, SpecId::AMSTERDAM] {
             let case = Case::of_code(spec, &code[..len]);
-            if let Some(difference) = check(&engines, &Kind::COMPARED, &case) {
+            if let Some(difference) = check(&engines, Kind::COMPARED, &case) {
                 panic!("{difference}\n{case}");
             }
         }

@@ -113,7 +113,7 @@ impl Program {
         let db = CaseDb::new(&case);
         let name = oracle(&case, &db).transactions[0].name();
         assert_eq!(name, "Success(Return)", "{}\n{case}", OpCode::name_by_op(opcode));
-        if let Some(difference) = check(engines, &Kind::WHOLE, &case) {
+        if let Some(difference) = check(engines, Kind::WHOLE, &case) {
             panic!("{}: {difference}\n{case}", OpCode::name_by_op(opcode));
         }
         engines.clear();

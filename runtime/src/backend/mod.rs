@@ -144,7 +144,7 @@ impl Default for BackendConfig {
             drain_max: 256,
             more_threads: 0,
             deadline_ms: 1000,
-            optimise_deadline_ms: 10_000,
+            optimise_deadline_ms: 30_000,
             grace_ms: 1000,
             job_age_ms_max: 10_000,
             sweep_interval_ms: 1000,

@@ -16,7 +16,7 @@ use crate::{
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
     policy::Policy,
     program::Program,
-    slot::{Baked, PROFILE_HOT, Seen, Slot},
+    slot::{Baked, Seen, Slot},
     stats::{Counters, Stats},
     tier1::Tier1,
 };
@@ -364,10 +364,10 @@ impl Shared {
         };
         // By profile, and not because everything is to be optimised.
         let promotes = job.tier() != config.first_tier;
-        let hot = if promotes { PROFILE_HOT } else { 1 }.max(config.region_executions).into();
         if promotes {
             slot.try_promotion();
         }
+        let profile = if promotes { slot.seen() } else { seen };
         let renew = slot.seen().is_some_and(|seen| seen.fresh() > 0);
         slot.settle();
         let select = |pc: Pc| config.force.keeps(subject.nth, pc);
@@ -375,7 +375,7 @@ impl Shared {
         let cancelled = || job.is_cancelled();
         let optimised = slot.pin().as_ref().and_then(|program| program.optimised().cloned());
         let (select, cancelled) = (&select, &cancelled);
-        let task = Task { subject, seen, counted, select, optimised, hot, renew, cancelled };
+        let task = Task { subject, seen, counted, select, profile, optimised, renew, cancelled };
         let _span = trace::compile_span(&subject).entered();
         trace::compiling();
         // A broken compiler costs one code its program, and nobody else anything.
