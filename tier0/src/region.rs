@@ -35,7 +35,9 @@ mod origin;
 mod word;
 
 pub use describe::Label;
-pub use origin::{Origin, Origins};
+#[cfg(feature = "disasm")]
+pub use describe::assembly;
+pub use kiln_ir::ssa::{Origin, Origins};
 
 use crate::{CompileError, LibraryError, isa};
 use cranelift_codegen::{
@@ -366,7 +368,7 @@ impl<'a, 'b> Lower<'a, 'b> {
     /// What is built from here on is made from this.
     fn origin(&mut self, origin: Origin) {
         if self.locates {
-            self.b.set_srcloc(origin.location());
+            self.b.set_srcloc(origin::location(origin));
         }
     }
 

@@ -6,7 +6,7 @@
 use super::{CompileError, Int, Lower, MISSING, emit::Area};
 use inkwell::{IntPredicate, basic_block::BasicBlock, values::PhiValue};
 use kiln_abi::{ExitId, Slot, Word, context_offset};
-use kiln_ir::ssa::{self, BlockId, Target, Terminator};
+use kiln_ir::ssa::{self, BlockId, Origin, Target, Terminator};
 
 /// Where a slot lies from the stack pointer, in bytes.
 pub(super) fn displacement(slot: Slot) -> i64 {
@@ -74,6 +74,7 @@ impl<'c> Lower<'c, '_, '_> {
     /// The check of the stack range, once for all blocks.
     fn head(&mut self) -> Result<(), CompileError> {
         let function = self.function;
+        self.e.origin(Origin::Head);
         self.gas = self.context(Area::Context, context_offset!(gas))?;
         let poll = self.e.offset(self.cx, context_offset!(poll).into())?;
         self.poll = self.e.load(Area::Context, poll, 32, 4)?;
@@ -103,10 +104,14 @@ impl<'c> Lower<'c, '_, '_> {
         for (&param, phi) in block.params.iter().zip(&lowered.params) {
             self.define(param, phi.as_basic_value().into_int_value())?;
         }
+        let id = BlockId(index as u32);
+        self.e.origin(Origin::Charge(id));
         self.charge(block)?;
         for inst in &block.insts {
+            self.e.origin(Origin::Inst(inst.pc));
             self.inst(inst)?;
         }
+        self.e.origin(Origin::End(id));
         self.terminator(&block.terminator)
     }
 
