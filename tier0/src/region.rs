@@ -72,6 +72,10 @@ const KEPT_INSTS_MAX: usize = 1 << 13;
 /// time that compilation takes. Hostile code can make many stores in front of each way out.
 const INSTS_RATIO_MAX: usize = 128;
 const INSTS_FREE: usize = 4096;
+/// Products of limbs that a function has in line; behind them words are multiplied by the helper. What Cranelift
+/// takes for a long chain of wide products grows with the square of their number: 280 took 0.4 seconds. A product
+/// of two words of 256 bits has ten.
+const PRODUCTS_MAX: usize = 640;
 
 /// A stage of the way from a function to a code object, for those who measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -306,6 +310,8 @@ struct Lower<'a, 'b> {
     out: ir::Block,
     /// By value, its limbs, where it is computed already.
     words: Vec<Option<Limbs>>,
+    /// Products of limbs that may still be in line.
+    products_left: usize,
     /// What is written where.
     plan: Plan,
     /// What ways out share.
@@ -353,6 +359,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             // Until the head has loaded it.
             gas: cx,
             scratch,
+            products_left: PRODUCTS_MAX,
             out,
             words: vec![None; function.values.len()],
             tail_blocks: vec![None; tails.tails.len()],

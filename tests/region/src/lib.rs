@@ -13,6 +13,7 @@
 pub mod build;
 pub mod control;
 pub mod effects;
+pub mod hostile;
 pub mod plan;
 pub mod random;
 pub mod run;
