@@ -69,8 +69,8 @@ const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
 /// Instructions of Cranelift's that a context is kept for: what it grew to is freed with it.
 const KEPT_INSTS_MAX: usize = 1 << 13;
 /// Instructions of Cranelift's for each of bytecode, at most, and how many there may be besides: a bound on the
-/// time that compilation takes. Hostile code can make many stores in front of each way out.
-const INSTS_RATIO_MAX: usize = 128;
+/// time that compilation takes. Real code has ten, and hostile code up to 40.
+const INSTS_RATIO_MAX: usize = 48;
 const INSTS_FREE: usize = 4096;
 /// Products of limbs that a function has in line; behind them words are multiplied by the helper. What Cranelift
 /// takes for a long chain of wide products grows with the square of their number: 280 took 0.4 seconds. A product

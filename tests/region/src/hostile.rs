@@ -3,8 +3,14 @@
 //! **Owns** the codes, and the bounds that are checked: counts, never times. **Callers guarantee** nothing.
 //! **Never** runs what was compiled: that hostile code does what it says is `tests/tests/hostile.rs`.
 
+use crate::{Refused, backend};
 use kiln_abi::Pc;
-use kiln_ir::{Config, OpcodeSet, SpecId};
+use kiln_ir::{
+    Blocks, Bounds, Config, Limits, OpcodeSet, SpecId,
+    ssa::{
+        self, Analysis, Choice, Function, INSTRUCTIONS_MAX, NODES_MAX, Region, SPAN_MAX, Target,
+    },
+};
 
 const KIB: usize = 1024;
 /// Instructions of one block, about as many as a region may have.
@@ -302,4 +308,123 @@ pub fn config() -> Config {
 /// All blocks run as often.
 pub fn count(_: Pc) -> u64 {
     1
+}
+
+/// As many as an engine has by default.
+const REGIONS_MAX: usize = 64;
+/// Bytecode instructions of all regions of a code, for each of its own, and how many there may be besides.
+const COPIES_RATIO: usize = 16;
+const COPIES_FREE: usize = 4 * INSTRUCTIONS_MAX as usize;
+/// Visits of a block by jump resolution.
+const VISITS_RATIO: usize = 17;
+/// SSA instructions, exits, and blocks for each instruction of a region, besides those of its entry.
+const INSTS_RATIO: usize = 2;
+const EXITS_RATIO: usize = 2;
+/// Words that the ways out of a region write, with what the host moves.
+const WRITES_MAX: usize = 8192;
+/// Blocks of a function: one for the entry, and some for the predictions of each computed jump.
+const BLOCKS_MAX: usize = 5 * NODES_MAX;
+/// Instructions of a compiler's own for each of a region, and besides.
+const LOWERED_RATIO: usize = 48;
+const LOWERED_FREE: usize = 4096;
+/// Bytes of machine code for each instruction of a region, and besides.
+const CODE_RATIO: usize = 192;
+const CODE_FREE: usize = 2048;
+/// Regions of each code that are compiled: the others are like them.
+const COMPILED: usize = 2;
+
+/// Gives the regions that are chosen of a code with their functions, if they have one.
+fn each_region(code: &[u8], mut each: impl FnMut(&Region, Option<Function>)) -> (usize, usize) {
+    let (limits, config) = (Limits::default(), config());
+    let blocks = Blocks::scan(code, &config, &limits).expect("in bounds");
+    let analysis = Analysis::new(code, &blocks, &config, &limits).expect("in bounds");
+    let visits = analysis.jumps().visits();
+    assert!(visits <= VISITS_RATIO * blocks.blocks.len(), "{visits} visits");
+    let choice = Choice { hot: 1, regions_max: REGIONS_MAX };
+    let mut chosen = 0;
+    for region in ssa::choose(&analysis, &count, choice) {
+        chosen += region.instructions() as usize;
+        each(&region, ssa::build(&analysis, &region, &limits).ok());
+    }
+    let instructions = blocks.blocks.iter().map(|block| block.instructions as usize).sum();
+    (instructions, chosen)
+}
+
+fn check_function(name: &str, function: &Function) {
+    let instructions = function.instructions as usize;
+    let span = SPAN_MAX as usize;
+    let blocks = function.blocks.len();
+    let insts: usize = function.blocks.iter().map(|block| block.insts.len()).sum();
+    // The words that are read at entry, and what tells predictions apart.
+    let max = INSTS_RATIO * instructions + span + blocks;
+    assert!(insts <= max, "{name}: {insts} instructions of {max}");
+    assert!(blocks <= BLOCKS_MAX, "{name}: {blocks} blocks");
+    let exits = function.exits.exits.len();
+    let max = EXITS_RATIO * instructions + 2 * blocks + 2;
+    assert!(exits <= max, "{name}: {exits} exits of {max}");
+    let writes = function.stores.len() + function.exits.fixups.len();
+    assert!(writes <= WRITES_MAX, "{name}: {writes} writes");
+    for block in &function.blocks {
+        assert!(block.params.len() <= 2 * span, "{name}: {} parameters", block.params.len());
+        for target in block.terminator.targets() {
+            if let Target::Block { args, .. } | Target::Back { args, .. } = target {
+                assert!(args.len() <= 2 * span, "{name}: {} arguments", args.len());
+            }
+        }
+    }
+}
+
+pub fn regions_are_bounded() {
+    let (mut built, mut refused) = (0, 0);
+    for (name, code) in codes().into_iter().chain(large_codes()) {
+        let mut regions = 0;
+        let (instructions, chosen) = each_region(&code, |region, function| {
+            regions += 1;
+            assert!(region.blocks() <= NODES_MAX, "{name}");
+            assert!(region.instructions() <= INSTRUCTIONS_MAX, "{name}");
+            match function {
+                Some(function) => {
+                    built += 1;
+                    check_function(name, &function);
+                }
+                None => refused += 1,
+            }
+        });
+        assert!(regions <= REGIONS_MAX, "{name}: {regions} regions");
+        let max = COPIES_RATIO * instructions + COPIES_FREE;
+        assert!(chosen <= max, "{name}: {chosen} instructions of {max}");
+    }
+    // Both happen, and few are refused.
+    assert!(refused > 10 && built > 10 * refused, "{built} built, {refused} refused");
+}
+
+pub fn compiled_code_is_bounded() {
+    let limits = Limits::default();
+    let (mut compiled, mut refused) = (0, 0);
+    for (name, code) in codes() {
+        let mut functions = Vec::new();
+        each_region(&code, |_, function| {
+            functions.extend(function.filter(|_| functions.len() < COMPILED));
+        });
+        for function in &functions {
+            let instructions = function.instructions as usize;
+            let object = match backend().compile(function, Bounds::from(&limits)) {
+                Ok(object) => object,
+                Err(Refused::TooLarge | Refused::Text { .. }) => {
+                    refused += 1;
+                    continue;
+                }
+                Err(other) => panic!("{name}: {other:?}"),
+            };
+            compiled += 1;
+            let (is, max) = (object.code_len, CODE_RATIO * instructions + CODE_FREE);
+            assert!(is <= max, "{name}: {is} bytes of code, of {max}");
+            let (is, max) = (object.text.len(), limits.text_bytes_max(instructions));
+            assert!(is <= max, "{name}: {is} bytes of text, of {max}");
+            let is = backend().lowered(function);
+            let max = LOWERED_RATIO * instructions + LOWERED_FREE;
+            assert!(is <= max, "{name}: {is} instructions, of {max}");
+        }
+    }
+    assert!(compiled > 60 && compiled > 10 * refused, "{compiled} compiled, {refused} refused");
 }
