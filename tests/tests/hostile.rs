@@ -116,6 +116,27 @@ fn ends_as_the_interpreter_ends_it() {
     }
 }
 
+/// What optimising compilers find hard, entered at every leader that the code comes by.
+#[test]
+fn regions_end_as_the_interpreter_ends_them() {
+    let engines = Engines::new().expect("engines start");
+    // All of a code would take LLVM minutes: what runs of it is enough.
+    let kinds = [
+        Kind::EvaluatorRegions,
+        Kind::OptimisedAll,
+        #[cfg(feature = "llvm")]
+        Kind::Tier1Seen,
+    ];
+    for (name, code) in kiln_region_tests::hostile::codes() {
+        let case = Case::of_code(SpecId::AMSTERDAM, code);
+        let case = Case { gas: 500_000, calldata: random(11, 512), ..case };
+        if let Some(difference) = check(&engines, &kinds, &case) {
+            panic!("{name}: {difference}");
+        }
+        engines.clear();
+    }
+}
+
 #[test]
 fn work_is_proportional_to_size() {
     let limits = Limits::default();
