@@ -188,6 +188,22 @@ helpers! {
     Instruction, instruction: Instruction;
 }
 
+impl Helper {
+    /// Which of the three pointers of a [`Guarded3Fn`] are used, as its row above says.
+    pub const fn pointers(self) -> [bool; 3] {
+        match self {
+            Self::Sload | Self::Tload | Self::Calldataload => [true, true, false],
+            Self::Tstore => [false, true, true],
+            _ => [true, true, true],
+        }
+    }
+
+    /// Whether a [`Guarded3Fn`] writes a result to its first pointer.
+    pub const fn has_destination(self) -> bool {
+        matches!(self, Self::Calldataload | Self::Exp | Self::Keccak256 | Self::Sload | Self::Tload)
+    }
+}
+
 const _: () = {
     // The table holds nothing but function pointers.
     assert!(size_of::<HelperTable>() == Helper::ALL.len() * size_of::<usize>());

@@ -11,6 +11,7 @@
 
 mod context;
 mod entries;
+pub mod envelope;
 mod exit;
 mod helpers;
 mod object;

@@ -2,7 +2,7 @@
 //!
 //! **Owns** everything from basic blocks to optimised regions: jump resolution, the choice of
 //! regions, the SSA [`Function`], its construction and optimisation, what is known of values, the
-//! verifier, the text form and the evaluator.
+//! verifier, the text form and the evaluator; and what all back ends ask of a function before they lower it.
 //!
 //! **Callers guarantee** nothing: any bytes are valid input. Work is linear in the size of the code
 //! and bounded by constants for each region.
@@ -16,6 +16,7 @@ mod build;
 mod choose;
 mod cleanup;
 mod compile;
+pub mod demand;
 mod display;
 mod dominators;
 pub mod eval;
@@ -27,11 +28,13 @@ mod jumps;
 mod optimise;
 mod params;
 mod place;
+pub mod plan;
 mod reach;
 mod region;
 mod simplify;
 mod sink;
 mod summary;
+pub mod tails;
 mod verify;
 
 pub use analysis::Analysis;

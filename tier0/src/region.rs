@@ -18,20 +18,18 @@
 //!
 //! # What it costs
 //! Cranelift takes about 2 microseconds for each of its instructions, most of it for register allocation, so
-//! what counts is how few there are: limbs that nobody reads are not loaded (`demand`), words that many
-//! exits write are written once (`plan`) or by code that exits share (`exits`).
+//! what counts is how few there are: limbs that nobody reads are not loaded (`ssa::demand`), words that many
+//! exits write are written once (`ssa::plan`) or by code that exits share (`ssa::tails`).
 
 mod arith;
 mod bits;
 mod call;
 mod compare;
 mod control;
-mod demand;
 mod exits;
 mod memory;
 mod object;
 mod ops;
-mod plan;
 mod word;
 
 use crate::{CompileError, LibraryError, isa};
@@ -45,12 +43,16 @@ use cranelift_codegen::{
     isa::{CallConv, OwnedTargetIsa},
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use demand::LimbSet;
-use exits::Tails;
-use kiln_abi::{CodeObject, EntryTable, ExitId, Records, Word};
-use kiln_ir::{Bounds, ssa};
-use object::Symbol;
-use plan::Plan;
+use kiln_abi::{CodeObject, EntryTable, ExitId, Records, Word, envelope::Symbol};
+use kiln_ir::{
+    Bounds,
+    ssa::{
+        self,
+        demand::{self, LimbSet},
+        plan::Plan,
+        tails::Tails,
+    },
+};
 use word::Limbs;
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -238,6 +240,8 @@ struct Lower<'a, 'b> {
     plan: Plan,
     /// What ways out share.
     tails: Tails,
+    /// By tail, its block, made when it is first jumped to.
+    tail_blocks: Vec<Option<ir::Block>>,
     /// By value, the limbs that are wanted.
     wanted: Vec<LimbSet>,
     /// By block, Cranelift's; the first parameter is the gas.
@@ -267,6 +271,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             4 * Word::BYTES as u32,
             4,
         ));
+        let tails = Tails::new(function, &plan);
         Self {
             flags,
             function,
@@ -278,7 +283,8 @@ impl<'a, 'b> Lower<'a, 'b> {
             scratch,
             out,
             words: vec![None; function.values.len()],
-            tails: Tails::new(function, &plan),
+            tail_blocks: vec![None; tails.tails.len()],
+            tails,
             plan,
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
@@ -295,7 +301,7 @@ impl<'a, 'b> Lower<'a, 'b> {
     /// What compiled code gives to helpers for an exit: the address of its record.
     fn exit_record(&mut self, exit: ExitId) -> Result<ir::Value, CompileError> {
         let offset = i64::from(self.exit_number(exit)?) * size_of::<u32>() as i64;
-        let name = self.b.func.declare_imported_user_function(Symbol::Records.name());
+        let name = self.b.func.declare_imported_user_function(object::name(Symbol::Records));
         let record = self.b.create_global_value(GlobalValueData::Symbol {
             name: ExternalName::user(name),
             offset: offset.into(),

@@ -13,7 +13,7 @@ use crate::{
     stencil::{Symbol, THUNKS},
     thunk,
 };
-use kiln_abi::{ExitId, Records, Word};
+use kiln_abi::{ExitId, Records, Word, envelope};
 use kiln_ir::{ConstId, Module, Target};
 
 /// Native bytes of a code object, at most: all offsets stay far below 2^31.
@@ -179,7 +179,7 @@ impl<'m> Stitcher<'m> {
         }
         let (insts, regions) = (module.insts.len(), module.regions.len());
         let mut hot = emptied(&mut scratch.text, 64 + insts * 48 + regions * 64);
-        let leave = thunk::leave(&mut hot, library.is_wide());
+        let leave = envelope::leave(&mut hot, library.is_wide());
         let mut fixups = emptied(&mut scratch.fixups, insts / 2 + regions * 3);
         fixups.push(Fixup { at: leave as u32, cold: false, to: Dest::Records });
         Ok(Self {

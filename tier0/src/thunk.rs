@@ -1,5 +1,5 @@
-//! Hand-written machine code: the trampoline, the way out, and the thunks through which helpers are
-//! called.
+//! Hand-written machine code: the trampoline, and the thunks through which helpers are called. The way out is
+//! that of every code object ([`kiln_abi::envelope::leave`]).
 //!
 //! **Owns** the registers' meaning at calls: Cranelift's calling conventions have none in which the
 //! callee keeps just two registers, so these few bytes are written by hand. **Callers guarantee** the
@@ -10,7 +10,7 @@
 //! the native stack pointer is aligned to 16. Arguments of thunks are in rdx, rcx, r8, r9.
 
 use crate::stencil::Thunk;
-use kiln_abi::{Helper, HelperShape, context_offset};
+use kiln_abi::{Helper, HelperShape, context_offset, envelope::CLEAR_UPPER};
 
 /// `extern "C" fn(cx: rdi, sp: rsi, block: rdx) -> Leave`, which is [`kiln_abi::EnterFn`].
 pub(crate) const TRAMPOLINE: [u8; 9] = [
@@ -19,25 +19,6 @@ pub(crate) const TRAMPOLINE: [u8; 9] = [
     0x48, 0x87, 0xf7, // xchg rdi, rsi
     0xff, 0xe2, // jmp rdx
 ];
-
-/// `vzeroupper`: what follows may be SSE code, which on some CPUs is slow while the upper halves of vector
-/// registers are in use.
-const CLEAR_UPPER: [u8; 3] = [0xc5, 0xf8, 0x77];
-
-/// Appends the way out, with the number of the exit's record in rax: returns from the trampoline with the
-/// record's address. `wide` says whether the code before it uses vectors of 256 bits. Answers where the
-/// distance to the records is to be filled in.
-pub(crate) fn leave(code: &mut Vec<u8>, wide: bool) -> usize {
-    if wide {
-        code.extend(CLEAR_UPPER);
-    }
-    // lea rcx, [rip + records]
-    code.extend([0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
-    let records = code.len() - 4;
-    // lea rax, [rcx + 4 * rax]; mov rdx, rdi; leave; ret
-    code.extend([0x48, 0x8d, 0x04, 0x81, 0x48, 0x89, 0xfa, 0xc9, 0xc3]);
-    records
-}
 
 const NOT_EQUAL: u8 = 0x85;
 
@@ -76,17 +57,8 @@ const ZERO_R8: &[u8] = &[0x45, 0x31, 0xc0];
 const ZERO_R9: &[u8] = &[0x45, 0x31, 0xc9];
 const TEST_EAX: &[u8] = &[0x85, 0xc0];
 
-/// Which of the three pointers of a guarded helper are used, as its row in the helper table says.
-pub(crate) fn pointers(helper: Helper) -> [bool; 3] {
-    match helper {
-        Helper::Sload | Helper::Tload | Helper::Calldataload => [true, true, false],
-        Helper::Tstore => [false, true, true],
-        _ => [true, true, true],
-    }
-}
-
 /// Appends the thunk with the given number at the end of `code`; `leave` is the offset of
-/// [`leave`]'s code in it, `wide` as there. Answers where the distance to the records is to be filled in, if it knows of them.
+/// the way out's code in it, `wide` as there. Answers where the distance to the records is to be filled in, if it knows of them.
 pub(crate) fn emit(code: &mut Vec<u8>, number: u8, leave: usize, wide: bool) -> Option<usize> {
     if wide {
         code.extend(CLEAR_UPPER);
@@ -179,7 +151,7 @@ fn guarded(code: &mut Vec<u8>, helper: Helper, leave: usize) -> usize {
         push(code, &[ZERO_R9]);
     }
     begin(code, &[PUSH_R9]);
-    let [p0, _, p2] = pointers(helper);
+    let [p0, _, p2] = helper.pointers();
     if !p0 {
         push(code, &[ZERO_RDX]);
     }

@@ -1,10 +1,8 @@
 //! Every operation on words, in all its operand kinds and encodings, against reference arithmetic.
 
-mod support;
-
 use kiln_ir::{Cond, Inst, Op, Operand, Target, Terminator};
+use kiln_region_tests::support::*;
 use revm_primitives::U256;
-use support::*;
 
 /// Slots with short and long displacements.
 const NEAR: [i16; 3] = [-1, -3, 2];

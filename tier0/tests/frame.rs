@@ -1,11 +1,9 @@
 //! Memory, calldata, the frame's environment, helpers, checks and jumps.
 
-mod support;
-
 use kiln_abi::{Helper, HelperShape, POLL_BACK_EDGES, Pc, Records, Slot, Word};
 use kiln_ir::{Bounds, Inst, Limits, Op, Operand, Target, Terminator};
+use kiln_region_tests::support::*;
 use revm_primitives::U256;
-use support::*;
 
 fn u(value: u64) -> U256 {
     U256::from(value)

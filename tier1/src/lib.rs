@@ -7,4 +7,17 @@
 //!
 //! **Never** sees revm's interpreter, counts what runs, or runs what it made.
 
+#[cfg(feature = "llvm")]
+mod loader;
+#[cfg(feature = "llvm")]
+mod machine;
+#[cfg(feature = "llvm")]
+mod region;
 pub mod worker;
+
+#[cfg(feature = "llvm")]
+pub use loader::LoadError;
+#[cfg(feature = "llvm")]
+pub use machine::{CompilerError, Target};
+#[cfg(feature = "llvm")]
+pub use region::{CompileError, Compiler};

@@ -9,7 +9,6 @@ use crate::{
     CompileError,
     key::{Environment, Key, Kind, Offset},
     operand::Field,
-    thunk,
 };
 use kiln_abi::{ExitId, Helper, HelperShape, Slot};
 use kiln_ir::{Inst, Operand};
@@ -166,7 +165,7 @@ impl Compiler<'_> {
         }
         let mut operands =
             inst.dst.map(Operand::Slot).into_iter().chain(inst.args.into_iter().flatten());
-        for (number, used) in (0..).zip(thunk::pointers(helper)) {
+        for (number, used) in (0..).zip(helper.pointers()) {
             if used {
                 self.argument(number, operands.next().ok_or(MISSING)?)?;
             }

@@ -6,12 +6,12 @@
 //! for the result. **Never** divides words of more than one limb: that is for helpers.
 
 use super::{
-    Lower, demand,
-    object::Thunk,
+    Lower,
     word::{Limb, Limbs},
 };
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::*};
-use kiln_abi::Helper;
+use kiln_abi::{Helper, envelope::Thunk};
+use kiln_ir::ssa::demand;
 
 /// What is added by a constant close below 2^256 is better subtracted.
 fn negated(word: &Limbs) -> Option<Limbs> {

@@ -6,18 +6,20 @@
 //! that is for exits.
 
 use super::{
-    Lower,
-    demand::{self, LimbSet},
-    object::{Symbol, Thunk},
+    Lower, object,
     word::{Limb, Limbs},
 };
-use crate::{CompileError, thunk};
+use crate::CompileError;
 use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, InstBuilder, MemFlagsData, SigRef, Signature, Value,
     types::*,
 };
 use cranelift_codegen::isa::CallConv;
-use kiln_abi::{ExitId, Helper, HelperShape, Word, context_offset};
+use kiln_abi::{
+    ExitId, Helper, HelperShape, Word, context_offset,
+    envelope::{Symbol, Thunk},
+};
+use kiln_ir::ssa::demand::{self, LimbSet};
 
 impl Lower<'_, '_> {
     /// The address of a scratch word: 0 for the result, 1 to 3 for operands.
@@ -114,7 +116,7 @@ impl Lower<'_, '_> {
         let mut signature = Signature::new(CallConv::PreserveAll);
         signature.params.resize(arguments.len(), AbiParam::new(I64));
         let signature = self.b.import_signature(signature);
-        let name = self.b.func.declare_imported_user_function(Symbol::Thunk(thunk).name());
+        let name = self.b.func.declare_imported_user_function(object::name(Symbol::Thunk(thunk)));
         let name = ExternalName::user(name);
         let function = ExtFuncData { name, signature, colocated: true, patchable: false };
         let function = self.b.import_function(function);
@@ -143,9 +145,8 @@ impl Lower<'_, '_> {
         }
         let (record, zero) = (self.exit_record(exit)?, self.iconst(0));
         let mut arguments = [self.cx, record, zero, zero, zero];
-        let used = thunk::pointers(helper);
-        let writes =
-            matches!(helper, Helper::Exp | Helper::Keccak256 | Helper::Sload | Helper::Tload);
+        let used = helper.pointers();
+        let writes = helper.has_destination();
         let mut operands = operands.iter();
         for (index, used) in used.into_iter().enumerate() {
             if !used {

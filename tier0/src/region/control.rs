@@ -5,13 +5,12 @@
 
 use super::{
     Lower, MISSING,
-    demand::LimbSet,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
 use cranelift_codegen::ir::{self, BlockArg, InstBuilder, Value, condcodes::IntCC, types::*};
 use kiln_abi::{ExitId, Slot, Word, context_offset};
-use kiln_ir::ssa::{self, BlockId, Target, Terminator};
+use kiln_ir::ssa::{self, BlockId, Target, Terminator, demand::LimbSet};
 
 /// Where a slot lies from the stack pointer, in bytes.
 pub(super) fn displacement(slot: Slot) -> i32 {

@@ -5,13 +5,12 @@
 
 use super::{
     Lower,
-    demand::LimbSet,
-    object::Thunk,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::*};
-use kiln_abi::{ExitId, context_offset};
+use kiln_abi::{ExitId, context_offset, envelope::Thunk};
+use kiln_ir::ssa::demand::LimbSet;
 
 /// Constants that are added in a displacement are at most this, so that a word there ends below 2^31.
 const OFFSET_MAX: u64 = i32::MAX as u64 - 64;

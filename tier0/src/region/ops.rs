@@ -3,15 +3,16 @@
 //! **Owns** what each operation is made of. **Callers guarantee** operands that are computed already.
 //! **Never** computes more limbs than the result can have.
 
-use super::{
-    Lower, MISSING, NO_EXIT,
-    control::displacement,
-    demand::{self, LimbSet},
-    word::Limbs,
-};
+use super::{Lower, MISSING, NO_EXIT, control::displacement, word::Limbs};
 use crate::CompileError;
 use kiln_abi::{Helper, context_offset};
-use kiln_ir::{Op, fold, ssa};
+use kiln_ir::{
+    Op, fold,
+    ssa::{
+        self,
+        demand::{self, LimbSet},
+    },
+};
 
 const OUT_OF_RANGE: CompileError = CompileError::Malformed("an immediate out of range");
 

@@ -4,9 +4,10 @@
 //! 64-bit value, so that limbs that are known cost nothing; and the operations on single limbs. **Callers
 //! guarantee** nothing. **Never** knows what an instruction of a region means.
 
-use super::{Lower, demand::LimbSet};
+use super::Lower;
 use cranelift_codegen::ir::{InstBuilder, Value, types::*};
 use kiln_abi::Word;
+use kiln_ir::ssa::demand::LimbSet;
 
 /// 64 bits of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

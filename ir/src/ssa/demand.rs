@@ -1,35 +1,33 @@
 //! Which limbs of each value somebody reads.
 //!
-//! **Owns** the backward analysis. Cranelift removes arithmetic that nobody needs, but neither loads nor
-//! parameters of blocks, and half a carry chain only as a whole. **Callers guarantee** a function whose
+//! **Owns** the backward analysis. Compilers remove arithmetic that nobody needs, but parameters of blocks
+//! not at all, and loads and carry chains only as a whole. **Callers guarantee** a function whose
 //! blocks are in reverse post-order. **Never** looks at values, only at who reads them; the work is a few
 //! passes over the function.
 
+use super::function::{Function, Inst, Op as SsaOp, Target, Terminator, Value};
+use crate::module::Op;
 use kiln_abi::Helper;
-use kiln_ir::{
-    Op,
-    ssa::{Function, Inst, Op as SsaOp, Target, Terminator, Value},
-};
 
 /// A set of limbs: bit `k` is limb `k`.
-pub(super) type LimbSet = u8;
+pub type LimbSet = u8;
 /// All limbs.
-pub(super) const ALL: LimbSet = 0b1111;
+pub const ALL: LimbSet = 0b1111;
 /// Passes after which everything that a loop carries is taken as read: a bound on the work.
 const PASSES_MAX: usize = 6;
 
 /// The lowest `limbs` limbs.
-pub(super) const fn low(limbs: usize) -> LimbSet {
+pub const fn low(limbs: usize) -> LimbSet {
     if limbs >= 4 { ALL } else { (1 << limbs) - 1 }
 }
 
 /// Limbs up to the highest of a set.
-pub(super) const fn len(set: LimbSet) -> usize {
+pub const fn len(set: LimbSet) -> usize {
     (u8::BITS - set.leading_zeros()) as usize
 }
 
 /// The limbs of each value that are read, of those that can be other than zero.
-pub(super) fn analyse(function: &Function) -> Vec<LimbSet> {
+pub fn analyse(function: &Function) -> Vec<LimbSet> {
     let mut demand = Demand { function, read: vec![0; function.values.len()], changed: false };
     for _ in 0..PASSES_MAX {
         demand.changed = false;

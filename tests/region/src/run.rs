@@ -1,32 +1,27 @@
 //! Runs compiled regions on the machine of the other tests, with helpers that compute.
 
-use crate::support::{self, Left, Machine, Program};
+use crate::{
+    backend,
+    support::{self, Left, Machine, Program},
+};
 use kiln_abi::{Helper, HelperTable, Word};
 use kiln_ir::{Limits, fold, ssa::Function};
-use kiln_tier0::region::Compiler;
-use std::cell::RefCell;
-
-thread_local! {
-    static COMPILER: RefCell<Compiler> = RefCell::new(Compiler::new().expect("the target is supported"));
-}
 
 /// Compiles a region, and makes it executable.
-pub(crate) fn compile(function: &Function) -> Program {
-    let object = COMPILER.with_borrow_mut(|compiler| {
-        compiler.compile(function, &Limits::default()).expect("the region compiles")
-    });
-    Program::load(object, &function.exits)
+pub fn compile(function: &Function) -> Program {
+    let object = backend().compile(function, (&Limits::default()).into());
+    Program::load(object.expect("the region compiles"), &function.exits)
 }
 
 /// A machine whose helpers compute.
-pub(crate) fn machine() -> Box<Machine> {
+pub fn machine() -> Box<Machine> {
     let mut machine = Machine::new();
     machine.cx.helpers = &HELPERS;
     machine
 }
 
 /// Runs from the head.
-pub(crate) fn run(program: &Program, machine: &mut Machine) -> Left {
+pub fn run(program: &Program, machine: &mut Machine) -> Left {
     program.run(machine, 0)
 }
 
@@ -71,7 +66,7 @@ pure!(shr, Shr, a, b);
 pure!(sar, Sar, a, b);
 pure!(clz, Clz, a);
 
-pub(crate) static HELPERS: HelperTable = HelperTable {
+pub static HELPERS: HelperTable = HelperTable {
     mul,
     div,
     sdiv,

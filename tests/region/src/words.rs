@@ -115,19 +115,16 @@ fn pairs(op: Op) {
     }
 }
 
-#[test]
-fn sums() {
+pub fn sums() {
     pairs(Op::Add);
 }
 
-#[test]
-fn differences() {
+pub fn differences() {
     pairs(Op::Sub);
 }
 
 /// Where the minuend is known to be no less, the difference is as narrow as it.
-#[test]
-fn narrow_differences() {
+pub fn narrow_differences() {
     let mut rng = fastrand::Rng::with_seed(2);
     for bits in WIDTHS {
         for less in WIDTHS.into_iter().filter(|&less| less <= bits) {
@@ -153,29 +150,24 @@ fn narrow_differences() {
     }
 }
 
-#[test]
-fn products() {
+pub fn products() {
     pairs(Op::Mul);
     pairs(Op::Pure(Helper::Mul));
 }
 
-#[test]
-fn masks() {
+pub fn masks() {
     [Op::And, Op::Or, Op::Xor].into_iter().for_each(pairs);
 }
 
-#[test]
-fn quotients_and_remainders() {
+pub fn quotients_and_remainders() {
     [Helper::Div, Helper::Rem].map(Op::Pure).into_iter().for_each(pairs);
 }
 
-#[test]
-fn signed_quotients_and_remainders() {
+pub fn signed_quotients_and_remainders() {
     [Helper::Sdiv, Helper::Smod].map(Op::Pure).into_iter().for_each(pairs);
 }
 
-#[test]
-fn signed_operands_of_one_limb_need_no_helper() {
+pub fn signed_operands_of_one_limb_need_no_helper() {
     let mut rng = fastrand::Rng::with_seed(3);
     let values: Vec<_> = [0, 1, 2, 7, i64::MAX, i64::MIN, -1, -2, -1000]
         .into_iter()
@@ -194,21 +186,18 @@ fn signed_operands_of_one_limb_need_no_helper() {
     }
 }
 
-#[test]
-fn comparisons() {
+pub fn comparisons() {
     for cond in Cond::ALL {
         pairs(Op::Set(cond));
     }
 }
 
-#[test]
-fn complements() {
+pub fn complements() {
     let mut rng = fastrand::Rng::with_seed(5);
     WIDTHS.into_iter().for_each(|bits| check(Op::Not, &[Kind::Bits(bits)], 0, &mut rng));
 }
 
-#[test]
-fn shifts_by_constants() {
+pub fn shifts_by_constants() {
     let mut rng = fastrand::Rng::with_seed(5);
     for op in [Op::ShlImm, Op::ShrImm, Op::SarImm] {
         for bits in WIDTHS {
@@ -219,8 +208,7 @@ fn shifts_by_constants() {
     }
 }
 
-#[test]
-fn bytes_and_sign_extensions() {
+pub fn bytes_and_sign_extensions() {
     let mut rng = fastrand::Rng::with_seed(5);
     for bits in WIDTHS {
         for imm in 0..32 {
@@ -232,8 +220,7 @@ fn bytes_and_sign_extensions() {
     }
 }
 
-#[test]
-fn operations_of_helpers() {
+pub fn operations_of_helpers() {
     let mut rng = fastrand::Rng::with_seed(9);
     for helper in [Helper::Signextend, Helper::Byte, Helper::Shl, Helper::Sar] {
         for bits in WIDTHS {
@@ -251,8 +238,7 @@ fn operations_of_helpers() {
     }
 }
 
-#[test]
-fn known_operands_are_folded() {
+pub fn known_operands_are_folded() {
     let mut rng = fastrand::Rng::with_seed(9);
     for a in constants() {
         for b in constants() {

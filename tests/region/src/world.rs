@@ -21,7 +21,7 @@ const MEMORY_MAX: usize = 4096;
 
 /// What the host was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     helper: Helper,
     exit: ExitId,
     args: [Option<Word>; 3],
@@ -31,28 +31,28 @@ pub(crate) struct Event {
 
 /// A frame and its host.
 #[derive(Clone)]
-pub(crate) struct World {
-    pub(crate) stack: Vec<Word>,
+pub struct World {
+    pub stack: Vec<Word>,
     /// Words on the stack at entry.
-    pub(crate) height: usize,
-    pub(crate) memory: Vec<u8>,
-    pub(crate) covered: usize,
-    pub(crate) gas: u64,
-    pub(crate) poll: u32,
-    pub(crate) calldata: Vec<u8>,
-    pub(crate) environment: [Word; 3],
-    pub(crate) events: Vec<Event>,
+    pub height: usize,
+    pub memory: Vec<u8>,
+    pub covered: usize,
+    pub gas: u64,
+    pub poll: u32,
+    pub calldata: Vec<u8>,
+    pub environment: [Word; 3],
+    pub events: Vec<Event>,
     /// The host refuses at the call with this number.
-    pub(crate) refuse_at: usize,
-    pub(crate) calls: usize,
-    pub(crate) exits: ExitTable,
-    pub(crate) code: Vec<u8>,
+    pub refuse_at: usize,
+    pub calls: usize,
+    pub exits: ExitTable,
+    pub code: Vec<u8>,
     /// What is running on it.
     program: *const Program,
 }
 
 impl World {
-    pub(crate) fn new(rng: &mut fastrand::Rng, code: &[u8], exits: &ExitTable) -> Self {
+    pub fn new(rng: &mut fastrand::Rng, code: &[u8], exits: &ExitTable) -> Self {
         let mut memory: Vec<_> = std::iter::repeat_with(|| rng.u8(..)).take(MEMORY_MAX).collect();
         let covered = 32 * rng.usize(..8);
         memory[covered..].fill(0);
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// Runs compiled code on it, and gives the exit.
-    pub(crate) fn run(&mut self, program: &Program, pc: usize) -> ExitId {
+    pub fn run(&mut self, program: &Program, pc: usize) -> ExitId {
         let bytes = |word: Word| {
             let mut bytes = [0; 20];
             bytes.copy_from_slice(&number(word).to_be_bytes::<32>()[12..]);
@@ -198,7 +198,7 @@ impl World {
 
     /// Makes the stack canonical for the exit it was left through, as far as the host will read it. What lies
     /// elsewhere is nobody's business.
-    pub(crate) fn canonical(&mut self, exit: ExitId) {
+    pub fn canonical(&mut self, exit: ExitId) {
         let record = *self.exits.exit(exit);
         self.fix(&record);
         let height = (self.height as isize + record.height as isize) as usize;
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// What both engines are compared by.
-    pub(crate) fn state(&self) -> (&[Word], &[u8], usize, u64, u32, &[Event]) {
+    pub fn state(&self) -> (&[Word], &[u8], usize, u64, u32, &[Event]) {
         (&self.stack, &self.memory, self.covered, self.gas, self.poll, &self.events)
     }
 }

@@ -47,8 +47,7 @@ fn run_with(builder: &Builder, third: u64) -> (ExitId, U256) {
     (exit, machine.get(0))
 }
 
-#[test]
-fn an_instruction_may_overwrite_what_was_written() {
+pub fn an_instruction_may_overwrite_what_was_written() {
     unsafe extern "C" fn push(
         _: *mut kiln_abi::Context,
         _: kiln_abi::ExitRecord,
@@ -77,8 +76,7 @@ fn an_instruction_may_overwrite_what_was_written() {
     assert_eq!(machine.get(0), U256::from(A + B));
 }
 
-#[test]
-fn a_word_may_be_written_on_one_path_only() {
+pub fn a_word_may_be_written_on_one_path_only() {
     let mut builder = Builder::new(3, 1);
     let blocks = [(); 4].map(|()| builder.block(0));
     let [first, left, right, meet] = blocks;
@@ -98,8 +96,7 @@ fn a_word_may_be_written_on_one_path_only() {
     assert_eq!(run_with(&builder, 1), (done, U256::from(A + B)));
 }
 
-#[test]
-fn a_loop_may_overwrite_what_was_written_in_front_of_it() {
+pub fn a_loop_may_overwrite_what_was_written_in_front_of_it() {
     let mut builder = Builder::new(3, 1);
     let [first, head, body] = [(); 3].map(|()| builder.block(0));
     let count = builder.narrow_slot(first, -3, ones(8));
@@ -124,8 +121,7 @@ fn a_loop_may_overwrite_what_was_written_in_front_of_it() {
     }
 }
 
-#[test]
-fn slots_with_words_of_their_own_are_left_alone() {
+pub fn slots_with_words_of_their_own_are_left_alone() {
     // Slot 0 is not written by the last exit: there lies what the instruction pushed.
     let mut builder = Builder::new(2, 1);
     let block = builder.block(0);

@@ -1,6 +1,7 @@
 //! Blocks, edges, gas, polls, ways out.
 
 use crate::{
+    Refused, backend,
     build::{Builder, HEAD, ones},
     run::{compile, machine, run},
     support::HEIGHT,
@@ -8,9 +9,8 @@ use crate::{
 use kiln_abi::{ExitId, POLL_BACK_EDGES, STACK_LIMIT};
 use kiln_ir::{
     Bounds, Cond, Limits, Op,
-    ssa::{BlockId, Target, Terminator, Value},
+    ssa::{BlockId, Function, Target, Terminator, Value},
 };
-use kiln_tier0::{CompileError, region::Compiler};
 use revm_primitives::U256;
 
 fn u(value: u64) -> U256 {
@@ -27,7 +27,7 @@ fn back(block: BlockId, args: &[Value], exit: ExitId) -> Target {
 
 /// The loop of a Fibonacci contract: `n, a, b = n - 1, b, a + b` until `n` is 0. `n` has so many bits;
 /// it lies in slot -1, the results go to slots 0 and 1, the height at the poll to slots 2 to 4.
-pub(crate) fn fibonacci(bits: usize) -> (Builder, ExitId, ExitId) {
+pub fn fibonacci(bits: usize) -> (Builder, ExitId, ExitId) {
     let mut builder = Builder::new(1, 6);
     let first = builder.block(10);
     let head = builder.block(3);
@@ -54,8 +54,7 @@ fn expected_fibonacci(n: u64) -> (U256, U256) {
     (0..n).fold((U256::ZERO, u(1)), |(a, b), _| (b, a.wrapping_add(b)))
 }
 
-#[test]
-fn loops_carry_words() {
+pub fn loops_carry_words() {
     for bits in [16, 64, 100, 256] {
         let (builder, done, _) = fibonacci(bits);
         let program = compile(&builder.function);
@@ -71,8 +70,7 @@ fn loops_carry_words() {
     }
 }
 
-#[test]
-fn back_edges_poll() {
+pub fn back_edges_poll() {
     let (builder, done, polled) = fibonacci(64);
     let program = compile(&builder.function);
     for poll in [0, 1, 5] {
@@ -92,8 +90,7 @@ fn back_edges_poll() {
     assert_eq!(run(&program, &mut machine).exit, done);
 }
 
-#[test]
-fn blocks_charge_gas_or_are_left() {
+pub fn blocks_charge_gas_or_are_left() {
     let (builder, done, _) = fibonacci(64);
     let gas_exits: Vec<_> =
         builder.function.blocks.iter().map(|block| block.gas_exit.unwrap()).collect();
@@ -117,8 +114,7 @@ fn blocks_charge_gas_or_are_left() {
     }
 }
 
-#[test]
-fn the_head_checks_the_stack() {
+pub fn the_head_checks_the_stack() {
     let (mut builder, done, _) = fibonacci(64);
     builder.function.need = 3;
     builder.function.grow = 7;
@@ -145,8 +141,7 @@ fn the_head_checks_the_stack() {
     }
 }
 
-#[test]
-fn branches_of_all_kinds() {
+pub fn branches_of_all_kinds() {
     for cond in Cond::ALL {
         for kinds in 0..9 {
             let mut builder = Builder::new(0, 0);
@@ -191,8 +186,7 @@ fn branches_of_all_kinds() {
     }
 }
 
-#[test]
-fn parameters_are_exchanged() {
+pub fn parameters_are_exchanged() {
     let mut builder = Builder::new(0, 0);
     let first = builder.block(0);
     let head = builder.block(0);
@@ -222,42 +216,12 @@ fn parameters_are_exchanged() {
     }
 }
 
-/// Loads that may each leave, with the same words to be written; how many stores to the stack there are.
-fn stores_of_exits(slots: [i16; 2]) -> usize {
-    let mut builder = Builder::new(3, 2);
-    let block = builder.block(0);
-    let words = [-1, -2].map(|slot| builder.slot(block, slot));
-    let sum = builder.word(block, Op::Add, &words, 0);
-    let difference = builder.word(block, Op::Sub, &words, 0);
-    let stores = [(slots[0], sum), (slots[1], difference)];
-    for at in 0..32 {
-        let exit = builder.exit(&stores);
-        builder.function.exits.exits[exit.0 as usize].height = 2;
-        let (at, load) = (builder.constant(u(32 * at)), kiln_ir::ssa::Op::Word(Op::Mload));
-        builder.inst(block, load, &[at], 0, Some(U256::MAX), Some(exit));
-    }
-    let done = builder.exit(&stores);
-    builder.function.exits.exits[done.0 as usize].height = 2;
-    builder.end(block, Terminator::Jump(Target::Exit(done)));
-    let clif = Compiler::new().unwrap().clif(&builder.function).unwrap();
-    let is_store = |line: &&str| line.trim().starts_with("store") && line.contains(" region1 ");
-    clif.lines().filter(is_store).count()
-}
-
-#[test]
-fn exits_share_their_stores() {
-    // In front of the first; and by a block that all go through.
-    assert_eq!(stores_of_exits([0, 1]), 8);
-    assert_eq!(stores_of_exits([-3, 1]), 8);
-}
-
-#[test]
-fn compilations_are_bounded() {
+pub fn compilations_are_bounded() {
     let (builder, ..) = fibonacci(64);
-    let mut compiler = Compiler::new().unwrap();
+    let compile = |function: &Function, limits: &Limits| backend().compile(function, limits.into());
     let limits = Limits { text_ratio_max: 0, text_bytes_free: 100, ..Limits::NONE };
-    let refused = compiler.compile(&builder.function, &limits);
-    assert!(matches!(refused, Err(CompileError::Text { is: 101.., max: 100 })), "{refused:?}");
+    let refused = compile(&builder.function, &limits);
+    assert!(matches!(refused, Err(Refused::Text { is: 101.., max: 100 })), "{refused:?}");
     let mut large = Builder::new(0, 40);
     let block = large.block(0);
     let words: Vec<_> = (0..40).map(|slot| large.slot(block, slot)).collect();
@@ -267,24 +231,23 @@ fn compilations_are_bounded() {
         let (at, load) = (large.constant(u(at as u64)), kiln_ir::ssa::Op::Word(Op::Mload));
         large.inst(block, load, &[at], 0, Some(U256::MAX), Some(exit));
     }
-    let refused = compiler.compile(&large.function, &Limits::NONE);
-    assert_eq!(refused, Err(CompileError::TooLarge));
+    let refused = compile(&large.function, &Limits::NONE);
+    assert_eq!(refused, Err(Refused::TooLarge));
     let cancelled = Bounds { limits: &Limits::NONE, cancelled: &|| true };
-    let refused = compiler.compile(&builder.function, cancelled);
-    assert_eq!(refused, Err(CompileError::Cancelled(kiln_ir::Cancelled)));
-    let object = compiler.compile(&builder.function, &Limits::NONE).unwrap();
+    let refused = backend().compile(&builder.function, cancelled);
+    assert_eq!(refused, Err(Refused::Cancelled));
+    let object = compile(&builder.function, &Limits::NONE).unwrap();
     assert_eq!(object.blocks, 3);
     assert!(object.code_len <= object.records && object.records < object.text.len());
 }
 
-#[test]
-fn malformed_functions_are_refused() {
-    let mut compiler = Compiler::new().unwrap();
-    let mut refused = |change: &dyn Fn(&mut Builder)| {
+pub fn malformed_functions_are_refused() {
+    let compile = |function: &Function| backend().compile(function, (&Limits::NONE).into());
+    let refused = |change: &dyn Fn(&mut Builder)| {
         let (mut builder, ..) = fibonacci(64);
         change(&mut builder);
-        match compiler.compile(&builder.function, &Limits::NONE) {
-            Err(CompileError::Malformed(what)) => what,
+        match compile(&builder.function) {
+            Err(Refused::Malformed(what)) => what,
             other => panic!("{other:?}"),
         }
     };
@@ -308,5 +271,5 @@ fn malformed_functions_are_refused() {
     );
     assert_eq!(refused(&|b| b.function.blocks.clear()), "an operand is missing");
     let (builder, ..) = fibonacci(64);
-    assert!(compiler.compile(&builder.function, &Limits::NONE).is_ok());
+    assert!(compile(&builder.function).is_ok());
 }

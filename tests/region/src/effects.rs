@@ -94,8 +94,7 @@ fn expected(machine: &Machine, op: Op, at: usize) -> Vec<u8> {
     memory
 }
 
-#[test]
-fn covered_memory_is_accessed() {
+pub fn covered_memory_is_accessed() {
     for (op, size) in ACCESSES {
         for offset in [0, 1, 31, 64, 95, 104, 223, 224, 255] {
             for known in KNOWN {
@@ -121,8 +120,7 @@ fn covered_memory_is_accessed() {
     }
 }
 
-#[test]
-fn words_of_few_limbs_and_constants_are_stored() {
+pub fn words_of_few_limbs_and_constants_are_stored() {
     for value in [U256::ZERO, u(5), u(u64::MAX), U256::MAX - u(31), u(7) << 192] {
         for bits in [8, 64, 128, 256] {
             let mut builder = Builder::new(0, 0);
@@ -153,8 +151,7 @@ fn words_of_few_limbs_and_constants_are_stored() {
     }
 }
 
-#[test]
-fn memory_behind_the_limit_is_expanded() {
+pub fn memory_behind_the_limit_is_expanded() {
     for (op, size) in ACCESSES {
         for offset in [256, 300] {
             for known in KNOWN {
@@ -179,8 +176,7 @@ fn memory_behind_the_limit_is_expanded() {
     }
 }
 
-#[test]
-fn refused_expansion_leaves_in_front_of_the_instruction() {
+pub fn refused_expansion_leaves_in_front_of_the_instruction() {
     let wide = [U256::from(1) << 64, U256::from(1) << 255, U256::MAX];
     let offsets = [256, 1 << 30, 1 << 40, u64::MAX].map(u).into_iter().chain(wide);
     for offset in offsets {
@@ -218,8 +214,7 @@ fn single(op: Op, args: &[Option<U256>], imm: u32) -> Builder {
     builder
 }
 
-#[test]
-fn calldata_is_loaded() {
+pub fn calldata_is_loaded() {
     let beyond =
         [u(69), u(100), u(1 << 32), u(u64::MAX), u(u64::MAX - 31), U256::MAX, U256::from(1) << 64];
     for offset in [0, 4, 36, 67, 68].map(u).into_iter().chain(beyond) {
@@ -244,8 +239,7 @@ fn calldata_is_loaded() {
     }
 }
 
-#[test]
-fn the_environment_is_read() {
+pub fn the_environment_is_read() {
     let read = |op, imm| {
         let mut machine = machine(11);
         machine.cx.gas = 4321;
@@ -267,8 +261,7 @@ fn the_environment_is_read() {
     assert_eq!(read(Op::Gas, 77).0, u(4398));
 }
 
-#[test]
-fn guarded_helpers_act_or_leave() {
+pub fn guarded_helpers_act_or_leave() {
     use Helper::*;
     let cases = [
         (Exp, true, 2),
@@ -320,8 +313,7 @@ fn guarded_helpers_act_or_leave() {
     }
 }
 
-#[test]
-fn helpers_see_and_take_gas() {
+pub fn helpers_see_and_take_gas() {
     // The expansion takes gas; what follows charges what is left.
     unsafe extern "C" fn expand(
         cx: *mut kiln_abi::Context,
@@ -361,8 +353,7 @@ fn helpers_see_and_take_gas() {
     assert_eq!(machine.get(2), U256::from_be_slice(&machine.memory[32..64]));
 }
 
-#[test]
-fn instructions_run_on_the_canonical_stack() {
+pub fn instructions_run_on_the_canonical_stack() {
     for helper in [Helper::Sstore, Helper::Log, Helper::Instruction] {
         for refuse in [false, true] {
             let mut machine = machine(14);

@@ -1,7 +1,5 @@
 //! Runs code objects on a stack, a memory and helpers of the test's own.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "not every test file uses everything")]
-
 use kiln_abi::*;
 use kiln_ir::*;
 use kiln_tier0::Library;

@@ -9,14 +9,14 @@ use kiln_ir::{
 use revm_primitives::U256;
 
 /// A function in the making. Exit 0 is the one of the head.
-pub(crate) struct Builder {
-    pub(crate) function: Function,
+pub struct Builder {
+    pub function: Function,
 }
 
-pub(crate) const HEAD: ExitId = ExitId(0);
+pub const HEAD: ExitId = ExitId(0);
 
 impl Builder {
-    pub(crate) fn new(need: u16, grow: u16) -> Self {
+    pub fn new(need: u16, grow: u16) -> Self {
         let mut builder = Self {
             function: Function {
                 code_len: 1000,
@@ -38,7 +38,7 @@ impl Builder {
     }
 
     /// A way out that writes the stack so.
-    pub(crate) fn exit(&mut self, stores: &[(i16, Value)]) -> ExitId {
+    pub fn exit(&mut self, stores: &[(i16, Value)]) -> ExitId {
         let function = &mut self.function;
         function.exits.exits.push(Exit::plain(Pc(0), ExitKind::Interpret, 0));
         let stores = stores.iter().map(|&(slot, value)| Store { slot: Slot(slot), value });
@@ -48,7 +48,7 @@ impl Builder {
     }
 
     /// A block that leaves through the head's exit, until it is told otherwise.
-    pub(crate) fn block(&mut self, gas: u32) -> BlockId {
+    pub fn block(&mut self, gas: u32) -> BlockId {
         let gas_exit = (gas != 0).then(|| self.exit(&[]));
         self.function.blocks.push(ssa::Block {
             pc: Pc(0),
@@ -62,7 +62,7 @@ impl Builder {
         BlockId(self.function.blocks.len() as u32 - 1)
     }
 
-    pub(crate) fn end(&mut self, BlockId(block): BlockId, terminator: Terminator) {
+    pub fn end(&mut self, BlockId(block): BlockId, terminator: Terminator) {
         self.function.blocks[block as usize].terminator = terminator;
     }
 
@@ -71,15 +71,15 @@ impl Builder {
         Value(self.function.values.len() as u32 - 1)
     }
 
-    pub(crate) fn max(&self, value: Value) -> U256 {
+    pub fn max(&self, value: Value) -> U256 {
         number(self.function.max(value))
     }
 
-    pub(crate) fn constant(&mut self, value: U256) -> Value {
+    pub fn constant(&mut self, value: U256) -> Value {
         self.value(Def::Const(word(value)), value)
     }
 
-    pub(crate) fn param(&mut self, block: BlockId, max: U256) -> Value {
+    pub fn param(&mut self, block: BlockId, max: U256) -> Value {
         let index = self.function.blocks[block.0 as usize].params.len() as u32;
         let value = self.value(Def::Param { block, index }, max);
         self.function.blocks[block.0 as usize].params.push(value);
@@ -87,7 +87,7 @@ impl Builder {
     }
 
     /// Appends an instruction with an exit; gives its result.
-    pub(crate) fn inst(
+    pub fn inst(
         &mut self,
         block: BlockId,
         op: ssa::Op,
@@ -105,24 +105,24 @@ impl Builder {
     }
 
     /// The last instruction, which is not checked.
-    pub(crate) fn unchecked(&mut self, BlockId(block): BlockId) {
+    pub fn unchecked(&mut self, BlockId(block): BlockId) {
         let inst = self.function.blocks[block as usize].insts.last_mut().unwrap();
         (inst.checked, inst.exit) = (false, None);
     }
 
     /// A word of the stack.
-    pub(crate) fn slot(&mut self, block: BlockId, slot: i16) -> Value {
+    pub fn slot(&mut self, block: BlockId, slot: i16) -> Value {
         self.inst(block, ssa::Op::Slot(Slot(slot)), &[], 0, Some(U256::MAX), None).unwrap()
     }
 
     /// A word of the stack that is known to be small.
-    pub(crate) fn narrow_slot(&mut self, block: BlockId, slot: i16, max: U256) -> Value {
+    pub fn narrow_slot(&mut self, block: BlockId, slot: i16, max: U256) -> Value {
         let word = self.slot(block, slot);
         self.inst(block, ssa::Op::Narrow, &[word], 0, Some(max), None).unwrap()
     }
 
     /// An operation on words; what is known of the result follows from what is known of the operands.
-    pub(crate) fn word(&mut self, block: BlockId, op: Op, args: &[Value], imm: u32) -> Value {
+    pub fn word(&mut self, block: BlockId, op: Op, args: &[Value], imm: u32) -> Value {
         let known: Vec<_> = args.iter().map(|&arg| self.max(arg)).collect();
         let max = bound(op, &known, imm);
         self.inst(block, ssa::Op::Word(op), args, imm, Some(max), None).unwrap()
@@ -130,12 +130,12 @@ impl Builder {
 }
 
 /// All ones, as many as the number has bits.
-pub(crate) fn ones(bits: usize) -> U256 {
+pub fn ones(bits: usize) -> U256 {
     if bits == 0 { U256::ZERO } else { U256::MAX >> (256 - bits) }
 }
 
 /// An upper bound of a result.
-pub(crate) fn bound(op: Op, args: &[U256], imm: u32) -> U256 {
+pub fn bound(op: Op, args: &[U256], imm: u32) -> U256 {
     let arg = |index: usize| args[index];
     match op {
         Op::Add => arg(0).checked_add(arg(1)).unwrap_or(U256::MAX),

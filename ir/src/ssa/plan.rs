@@ -7,8 +7,8 @@
 //! are never read from memory. **Callers guarantee** verified functions, whose blocks are in reverse
 //! post-order. **Never** moves a store behind an exit that needs it.
 
+use super::function::{Block, Function, Inst, Op, Store, Target, Value};
 use kiln_abi::{ExitId, ExitKind, Source};
-use kiln_ir::ssa::{Block, Function, Inst, Op, Store, Target, Value};
 use std::collections::HashMap;
 
 /// A word that at least so many exits write is written in front of them.
@@ -20,11 +20,11 @@ const TAKEN_MAX: usize = 8;
 
 /// Who performs which stores.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub struct Plan {
     /// By exit, what is written in front of the instruction that may leave.
-    pub(super) early: Vec<Vec<Store>>,
+    pub early: Vec<Vec<Store>>,
     /// By exit, what is left to be written on the way out, by slot.
-    pub(super) late: Vec<Vec<Store>>,
+    pub late: Vec<Vec<Store>>,
 }
 
 /// By slot from 0 on, the value that memory is known to hold.
@@ -42,7 +42,8 @@ struct Planner<'a> {
 }
 
 impl Plan {
-    pub(super) fn new(function: &Function) -> Self {
+    /// Plans for a function. Exits out of range are nobody's.
+    pub fn new(function: &Function) -> Self {
         let exits = function.exits.exits.len();
         let mut writers = HashMap::new();
         for exit in 0..exits {
