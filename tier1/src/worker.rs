@@ -35,6 +35,8 @@ mod executable;
 mod identity;
 mod job;
 mod limits;
+#[cfg(feature = "llvm")]
+mod llvm;
 mod objects;
 mod pool;
 mod regions;
@@ -44,6 +46,8 @@ mod wire;
 pub use error::WorkerError;
 pub use executable::Executable;
 pub use job::{Answer, JobError, JobRequest, Phases, Target};
+#[cfg(feature = "llvm")]
+pub use llvm::compile_with_llvm;
 pub use pool::{Pool, PoolConfig, PoolStats};
 pub use regions::compile_regions;
 pub use server::serve_if_worker;
