@@ -18,6 +18,7 @@
 mod arith;
 mod call;
 mod control;
+mod counted;
 mod emit;
 mod exits;
 mod memory;
@@ -28,6 +29,7 @@ use crate::{
     machine::{CompilerError, Complaints, Machine, Target},
 };
 use control::{Edge, Lowered};
+use counted::Round;
 use emit::Emit;
 use exits::Shared;
 use inkwell::{
@@ -55,7 +57,7 @@ const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
 /// Instructions and blocks of LLVM's for each instruction of bytecode, at most, and how many there may be
 /// besides: a bound on the time that compilation takes. Hostile code can make many stores in front of each way
 /// out.
-const MADE_RATIO_MAX: usize = 64;
+const MADE_RATIO_MAX: usize = 40;
 const MADE_FREE: usize = 2048;
 
 /// Bits of the scratch area: a result and three operands.
@@ -272,6 +274,10 @@ struct Lower<'c, 'm, 'a> {
     wanted: Vec<LimbSet>,
     /// By block, LLVM's.
     blocks: Vec<Lowered<'c>>,
+    /// The block being lowered.
+    current: usize,
+    /// The loop whose rounds are counted, while its block is lowered.
+    round: Option<Round<'c>>,
 }
 
 impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
@@ -303,6 +309,8 @@ impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
             tails,
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
+            current: 0,
+            round: None,
             e,
         })
     }

@@ -98,7 +98,7 @@ impl<'c> Lower<'c, '_, '_> {
         self.store_all(&stores)
     }
 
-    fn store_all(&mut self, stores: &[Store]) -> Result<(), CompileError> {
+    pub(super) fn store_all(&mut self, stores: &[Store]) -> Result<(), CompileError> {
         for store in stores {
             let word = self.word_in(store.value, 256)?;
             let at = self.e.offset(self.sp, displacement(store.slot))?;
