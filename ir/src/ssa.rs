@@ -40,6 +40,7 @@ mod verify;
 pub use analysis::Analysis;
 pub use choose::{Choice, choose};
 pub use compile::build;
+pub use dominators::Dominators;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };

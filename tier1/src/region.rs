@@ -22,6 +22,7 @@ mod counted;
 mod emit;
 mod exits;
 mod memory;
+mod narrow;
 mod ops;
 
 use crate::{
@@ -48,6 +49,7 @@ use kiln_ir::{
         tails::Tails,
     },
 };
+use narrow::Narrowed;
 use thiserror::Error;
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -274,8 +276,10 @@ struct Lower<'c, 'm, 'a> {
     wanted: Vec<LimbSet>,
     /// By block, LLVM's.
     blocks: Vec<Lowered<'c>>,
-    /// The block being lowered.
-    current: usize,
+    /// What is known of values besides, and where.
+    narrowed: Narrowed<'c>,
+    /// The block being lowered; none behind the last.
+    current: Option<usize>,
     /// The loop whose rounds are counted, while its block is lowered.
     round: Option<Round<'c>>,
 }
@@ -309,7 +313,8 @@ impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
             tails,
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
-            current: 0,
+            narrowed: Narrowed::new(function),
+            current: None,
             round: None,
             e,
         })

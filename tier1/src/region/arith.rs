@@ -48,7 +48,7 @@ impl<'c> Lower<'c, '_, '_> {
         if !matches!(cond, Cond::Eq | Cond::Ne) {
             return None;
         }
-        let insts = &self.function.blocks[self.current].insts;
+        let insts = &self.function.blocks[self.current?].insts;
         let same = |inst: &&ssa::Inst| {
             inst.op == ssa::Op::Word(Op::Sub) && inst.args[..2] == [Some(a), Some(b)]
         };

@@ -98,6 +98,7 @@ impl<'c> Lower<'c, '_, '_> {
 
     fn block(&mut self, index: usize) -> Result<(), CompileError> {
         let (block, lowered) = (&self.function.blocks[index], self.blocks[index].clone());
+        self.current = Some(index);
         self.e.switch_to(lowered.block);
         self.enter_edge(&lowered.edge);
         self.round = None;
@@ -112,7 +113,6 @@ impl<'c> Lower<'c, '_, '_> {
         for inst in &block.insts {
             self.inst(inst)?;
         }
-        self.current = index;
         self.terminator(&block.terminator)
     }
 

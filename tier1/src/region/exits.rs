@@ -127,6 +127,8 @@ impl<'c> Lower<'c, '_, '_> {
 
     /// The blocks that ways out share, once all that jump to them are there.
     pub(super) fn finish_exits(&mut self) -> Result<(), CompileError> {
+        // In no block: what these write is what all who go through them know.
+        self.current = None;
         // Tails go on in those that lie before them.
         for tail in (0..self.tails.tails.len()).rev() {
             let Some(shared) = self.shared[tail + 1] else { continue };
