@@ -20,13 +20,14 @@ use inkwell::{
         support::LLVMParseCommandLineOptions,
     },
     memory_buffer::MemoryBuffer,
-    module::Module,
+    module::{FlagBehavior, Module},
     passes::PassBuilderOptions,
     targets::{
         CodeModel, FileType, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine,
         TargetTriple,
     },
 };
+use kiln_abi::envelope::STACK_ALIGN;
 use std::{cell::RefCell, ffi::CStr, ffi::c_void, sync::Once};
 use thiserror::Error;
 
@@ -124,6 +125,8 @@ impl Machine {
     pub(crate) fn prepare(&self, module: &Module<'_>) {
         module.set_triple(&self.triple);
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
+        let align = module.get_context().i32_type().const_int(STACK_ALIGN.into(), false);
+        module.add_basic_value_flag("override-stack-alignment", FlagBehavior::Error, align);
     }
 
     /// Optimises the functions of a module.

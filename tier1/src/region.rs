@@ -38,7 +38,7 @@ use inkwell::{
 };
 use kiln_abi::{
     CodeObject, EntryTable, Records,
-    envelope::{self, AssembleError, Body, Head},
+    envelope::{self, AssembleError, Body, Head, STACK_ALIGN},
 };
 use kiln_ir::{
     Bounds, Cancelled,
@@ -296,7 +296,7 @@ impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
         let head = e.block()?;
         e.switch_to(head);
         let (sp, cx) = (e.param(0)?, e.param(1)?);
-        let scratch = e.alloca(SCRATCH_BITS, 16)?;
+        let scratch = e.alloca(SCRATCH_BITS, STACK_ALIGN)?;
         Ok(Self {
             function,
             records,
