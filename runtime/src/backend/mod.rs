@@ -103,7 +103,7 @@ pub(crate) struct BackendConfig {
     pub(crate) enabled: bool,
     /// Threads that compile. With 0 there is no backend thread either.
     pub(crate) threads: usize,
-    /// Threads besides these, if there are any: for the tiers above the baseline, which take far longer.
+    /// Threads besides these, if there are any: for promotions.
     pub(crate) more_threads: usize,
     /// The tier that code is compiled with first: only failures of that one lead to quarantine.
     pub(crate) first_tier: Tier,

@@ -78,7 +78,7 @@ impl<W: Work> Inner<W> {
                 return None;
             }
             while !self.control.is_paused() {
-                let Some((tier, queued)) = jobs.pop() else { break };
+                let Some((tier, queued)) = jobs.pop(&self.config) else { break };
                 if let Some(refusal) = self.outdated(tier, &queued) {
                     self.drop_job(&mut jobs, tier, &queued, refusal);
                 } else if queued.subject.ticket().phase.begin() {
