@@ -264,7 +264,7 @@ impl Engine {
         let here = match action {
             Action::Nothing => false,
             Action::Profile => {
-                slot.profile();
+                slot.profile(self.shared.config.profile_blocks);
                 false
             }
             Action::LeaveAlone => {

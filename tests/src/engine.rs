@@ -38,6 +38,8 @@ pub enum Kind {
     /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
     /// the calling thread, again and again as more is run, and under running frames.
     Tier0Hot,
+    /// The same, where what runs a second time is profiled and promoted, also under running frames.
+    Promoted,
     /// kiln with optimised regions by Cranelift, wherever there can be one.
     OptimisedAll,
     /// The same, where an earlier run was.
@@ -59,6 +61,7 @@ impl Kind {
         Self::Tier0Seen,
         Self::Tier0Warm,
         Self::Tier0Hot,
+        Self::Promoted,
         Self::OptimisedAll,
         Self::OptimisedSeen,
         #[cfg(feature = "llvm")]
@@ -90,6 +93,13 @@ impl Kind {
             Self::Tier0Seen => seen,
             Self::Tier0Warm => Config { warm_frames: 2, ..all },
             Self::Tier0Hot => Config { hot_executions: 2, ..seen },
+            Self::Promoted => Config {
+                hot_executions: 2,
+                optimise_frames: 1,
+                profile_blocks: 4,
+                top_tier: Tier::Optimised,
+                ..seen
+            },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },
             #[cfg(feature = "llvm")]
