@@ -80,6 +80,23 @@ impl Kind {
         Self::Tier1All,
     ];
 
+    /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
+    /// one in so many.
+    pub fn thinned(all: &'static [Self], nth: u64) -> &'static [Self] {
+        const SLOW_EVERY: u64 = 16;
+        let quick = all.iter().position(|kind| kind.is_slow()).unwrap_or(all.len());
+        if nth.is_multiple_of(SLOW_EVERY) { all } else { &all[..quick] }
+    }
+
+    /// Whether compiling for it takes long. These come last in the lists.
+    fn is_slow(self) -> bool {
+        match self {
+            #[cfg(feature = "llvm")]
+            Self::Tier1All | Self::Tier1Seen => true,
+            _ => false,
+        }
+    }
+
     /// The options of its engine; none for the oracle.
     fn config(self) -> Option<Config> {
         let all = Config { compile: Compile::All, ..Config::eager() };
