@@ -17,6 +17,9 @@ use revm::state::EvmState;
 use revm::{DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Safepoints between evictions of compiled regions, at least.
+const EVICT_EVERY: u32 = 7;
+
 /// Whether there is machine code for this target.
 const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
 
@@ -246,8 +249,11 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
     if IS_NATIVE {
         engines.push(start("tier 0", all.clone())?);
         engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
-        // Few, since evictions have them compiled again each time.
-        engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
+        // An eviction has them compiled again at a JUMPDEST soon after, which takes minutes if it is at each
+        // safepoint; the evaluator has those.
+        if force.evict_every.is_none_or(|every| every.get() >= EVICT_EVERY) {
+            engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
+        }
     }
     Ok(engines)
 }
