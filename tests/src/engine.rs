@@ -17,7 +17,7 @@ use revm::state::EvmState;
 use revm::{DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Safepoints between evictions of compiled regions, at least.
+/// Safepoints between evictions of optimised regions, at least.
 const EVICT_EVERY: u32 = 7;
 
 /// Whether there is machine code for this target.
@@ -242,16 +242,17 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
     let all = Config { force, ..Config::eager() };
     let optimised = Config { first_tier: Tier::Optimised, ..all.clone() };
     let evaluator = |config| Config { backend: Backend::Evaluator, ..config };
-    let mut engines = vec![
-        start("evaluator", evaluator(all.clone()))?,
-        start("evaluator of regions", evaluator(optimised.clone()))?,
-    ];
+    let mut engines = vec![start("evaluator", evaluator(all.clone()))?];
+    // An eviction has regions made again at a JUMPDEST soon after, which takes minutes if it is at each
+    // safepoint.
+    let keeps = force.evict_every.is_none_or(|every| every.get() >= EVICT_EVERY);
+    if keeps {
+        engines.push(start("evaluator of regions", evaluator(optimised.clone()))?);
+    }
     if IS_NATIVE {
         engines.push(start("tier 0", all.clone())?);
         engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
-        // An eviction has them compiled again at a JUMPDEST soon after, which takes minutes if it is at each
-        // safepoint; the evaluator has those.
-        if force.evict_every.is_none_or(|every| every.get() >= EVICT_EVERY) {
+        if keeps {
             engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
         }
     }
