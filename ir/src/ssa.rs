@@ -26,6 +26,7 @@ pub mod function;
 mod graph;
 mod jumps;
 mod optimise;
+mod origin;
 mod params;
 mod place;
 pub mod plan;
@@ -47,6 +48,7 @@ pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };
 pub use jumps::Jumps;
+pub use origin::{Origin, Origins, origins};
 pub use region::{INSTRUCTIONS_MAX, NODES_MAX, Node, Region, SPAN_MAX};
 pub use stage::Stage;
 pub use verify::{Place, VerifyError, verify};

@@ -20,6 +20,11 @@ impl Output {
         writeln!(self.0, "{line}")
     }
 
+    /// Writes what is no text.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
     /// Writes out what is buffered.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.0.flush()

@@ -6,6 +6,7 @@ mod optimised;
 mod replay;
 mod setup;
 mod statetest;
+mod tier1;
 mod usage;
 
 use std::{

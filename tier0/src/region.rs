@@ -34,7 +34,9 @@ mod origin;
 mod word;
 
 pub use describe::Label;
-pub use origin::{Origin, Origins};
+#[cfg(feature = "disasm")]
+pub use describe::assembly;
+pub use kiln_ir::ssa::{Origin, Origins};
 
 use crate::{CompileError, LibraryError, isa};
 use cranelift_codegen::{
@@ -66,9 +68,13 @@ const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
 /// Instructions of Cranelift's that a context is kept for: what it grew to is freed with it.
 const KEPT_INSTS_MAX: usize = 1 << 13;
 /// Instructions of Cranelift's for each of bytecode, at most, and how many there may be besides: a bound on the
-/// time that compilation takes. Hostile code can make many stores in front of each way out.
-const INSTS_RATIO_MAX: usize = 128;
+/// time that compilation takes. Real code has ten, and hostile code up to 40.
+const INSTS_RATIO_MAX: usize = 48;
 const INSTS_FREE: usize = 4096;
+/// Products of limbs that a function has in line; behind them words are multiplied by the helper. What Cranelift
+/// takes for a long chain of wide products grows with the square of their number: 280 took 0.4 seconds. A product
+/// of two words of 256 bits has ten.
+const PRODUCTS_MAX: usize = 640;
 
 /// A stage of the way from a function to a code object, for those who measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -303,6 +309,8 @@ struct Lower<'a, 'b> {
     out: ir::Block,
     /// By value, its limbs, where it is computed already.
     words: Vec<Option<Limbs>>,
+    /// Products of limbs that may still be in line.
+    products_left: usize,
     /// What is written where.
     plan: Plan,
     /// What ways out share.
@@ -350,6 +358,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             // Until the head has loaded it.
             gas: cx,
             scratch,
+            products_left: PRODUCTS_MAX,
             out,
             words: vec![None; function.values.len()],
             tail_blocks: vec![None; tails.tails.len()],
@@ -365,7 +374,7 @@ impl<'a, 'b> Lower<'a, 'b> {
     /// What is built from here on is made from this.
     fn origin(&mut self, origin: Origin) {
         if self.locates {
-            self.b.set_srcloc(origin.location());
+            self.b.set_srcloc(origin::location(origin));
         }
     }
 

@@ -20,4 +20,4 @@ pub use loader::LoadError;
 #[cfg(feature = "llvm")]
 pub use machine::{CompilerError, Target};
 #[cfg(feature = "llvm")]
-pub use region::{CompileError, Compiler};
+pub use region::{CompileError, Compiler, Label, Stage, Traced};

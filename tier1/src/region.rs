@@ -19,11 +19,15 @@ mod arith;
 mod call;
 mod control;
 mod counted;
+mod describe;
 mod emit;
 mod exits;
 mod memory;
 mod narrow;
 mod ops;
+mod origin;
+
+pub use describe::Label;
 
 use crate::{
     loader::{self, ENTRY, LoadError},
@@ -43,7 +47,7 @@ use kiln_abi::{
 use kiln_ir::{
     Bounds, Cancelled,
     ssa::{
-        self,
+        self, Origins,
         demand::{self, LimbSet},
         plan::Plan,
         tails::Tails,
@@ -104,6 +108,36 @@ impl From<AssembleError> for CompileError {
     }
 }
 
+/// A stage of the way from a function to a code object, for those who measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// To LLVM's IR.
+    Lower,
+    /// In it.
+    Passes,
+    /// To an ELF object.
+    Codegen,
+    /// From there to the code object.
+    Load,
+}
+
+/// A code object with what its code is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The object, the same as without the rest.
+    pub object: CodeObject,
+    /// Where in its text the code of each part begins.
+    pub origins: Origins,
+}
+
+/// Who wants to know of a compilation, and what.
+struct Watch<'a> {
+    /// Whether LLVM's instructions carry what they are made from.
+    locates: bool,
+    /// Is told where a stage ends.
+    ended: &'a mut dyn FnMut(Stage),
+}
+
 /// A compiler of regions: LLVM's code generator for a target. One for each thread that compiles; each function
 /// gets an LLVM context of its own, so that nothing is kept from one to the next.
 #[derive(Debug)]
@@ -132,9 +166,43 @@ impl Compiler {
         function: &ssa::Function,
         bounds: impl Into<Bounds<'b>>,
     ) -> Result<CodeObject, CompileError> {
-        let bounds = bounds.into();
-        let object = self.object(function, bounds)?;
-        let loaded = loader::load(object.as_slice())?;
+        self.compile_staged(function, bounds, &mut |_| {})
+    }
+
+    /// As [`Self::compile`]; `ended` is told where a stage ends.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_staged<'b>(
+        &mut self,
+        function: &ssa::Function,
+        bounds: impl Into<Bounds<'b>>,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<CodeObject, CompileError> {
+        let watch = Watch { locates: false, ended };
+        self.watched(function, bounds.into(), watch).map(|traced| traced.object)
+    }
+
+    /// As [`Self::compile`], with what the code is made from: for listings, since it takes longer.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn trace<'b>(
+        &mut self,
+        function: &ssa::Function,
+        bounds: impl Into<Bounds<'b>>,
+    ) -> Result<Traced, CompileError> {
+        self.watched(function, bounds.into(), Watch { locates: true, ended: &mut |_| {} })
+    }
+
+    fn watched(
+        &mut self,
+        function: &ssa::Function,
+        bounds: Bounds<'_>,
+        mut watch: Watch<'_>,
+    ) -> Result<Traced, CompileError> {
+        let elf = self.object(function, bounds, &mut watch)?;
+        let loaded = loader::load(elf.as_slice())?;
         let head = Head {
             code_len: function.code_len,
             pc: function.pc,
@@ -149,8 +217,16 @@ impl Compiler {
         };
         let text_max = bounds.limits.text_bytes_max(function.instructions as usize);
         let object = envelope::assemble(&head, &body, &self.records, text_max)?;
+        let origins = match watch.locates {
+            true => {
+                let body = envelope::BODY..envelope::BODY + loaded.code.len();
+                ssa::origins(body, origin::known(elf.as_slice())?)
+            }
+            false => Origins::new(),
+        };
+        (watch.ended)(Stage::Load);
         bounds.check()?;
-        Ok(object)
+        Ok(Traced { object, origins })
     }
 
     /// The LLVM IR of a region, as text: as it is built, or, with `optimised`, as code is generated from it.
@@ -163,7 +239,7 @@ impl Compiler {
         optimised: bool,
     ) -> Result<String, CompileError> {
         let bounds = Bounds::from(&kiln_ir::Limits::NONE);
-        self.with_module(function, bounds, |machine, module| {
+        self.with_module(function, bounds, false, |machine, module| {
             if optimised {
                 machine.optimise(module).map_err(CompileError::Codegen)?;
             }
@@ -180,28 +256,35 @@ impl Compiler {
         function: &ssa::Function,
         bounds: impl Into<Bounds<'b>>,
     ) -> Result<Vec<u8>, CompileError> {
-        self.object(function, bounds.into()).map(|object| object.as_slice().to_vec())
+        let mut watch = Watch { locates: false, ended: &mut |_| {} };
+        self.object(function, bounds.into(), &mut watch).map(|object| object.as_slice().to_vec())
     }
 
     fn object(
         &mut self,
         function: &ssa::Function,
         bounds: Bounds<'_>,
+        watch: &mut Watch<'_>,
     ) -> Result<MemoryBuffer<'static>, CompileError> {
-        self.with_module(function, bounds, |machine, module| {
+        self.with_module(function, bounds, watch.locates, |machine, module| {
+            (watch.ended)(Stage::Lower);
             machine.optimise(module).map_err(CompileError::Codegen)?;
+            (watch.ended)(Stage::Passes);
             bounds.check()?;
             let object = machine.object(module).map_err(CompileError::Codegen)?;
+            (watch.ended)(Stage::Codegen);
             bounds.check()?;
             Ok(object)
         })
     }
 
-    /// Builds the module of a region and does something with it.
+    /// Builds the module of a region, with what its instructions are made from if it is to locate them, and does
+    /// something with it.
     fn with_module<R>(
         &mut self,
         function: &ssa::Function,
         bounds: Bounds<'_>,
+        locates: bool,
         then: impl FnOnce(&Machine, &Module<'_>) -> Result<R, CompileError>,
     ) -> Result<R, CompileError> {
         bounds.check()?;
@@ -214,7 +297,10 @@ impl Compiler {
         self.machine.prepare(&module);
         let made_max =
             MADE_RATIO_MAX.saturating_mul(function.instructions as usize).saturating_add(MADE_FREE);
-        let emit = Emit::new(&context, &module, ENTRY, made_max)?;
+        let mut emit = Emit::new(&context, &module, ENTRY, made_max)?;
+        if locates {
+            emit.locate();
+        }
         Lower::new(emit, function, &self.records, bounds)?.function()?;
         if cfg!(debug_assertions)
             && let Err(error) = module.verify()

@@ -9,7 +9,7 @@
 
 use super::{
     analysis::Analysis,
-    region::{NODES_MAX, Region},
+    region::{INSTRUCTIONS_MAX, NODES_MAX, Region},
     summary::{Abs, Flow},
 };
 use kiln_abi::Pc;
@@ -25,8 +25,13 @@ const HEAD_RATIO: u64 = 1024;
 const HEADS_MAX: usize = 8;
 /// Blocks for which a region is looked for, for each region there may be.
 const TRIES_RATIO: usize = 4;
-/// Blocks that are looked at for loops, for each block of the program: loops lie in loops.
-const LOOP_WORK_RATIO: usize = 32;
+/// Blocks and edges that are looked at for loops, for each block of the program: loops lie in loops.
+const LOOP_WORK_RATIO: usize = 64;
+/// Bytecode instructions of all regions together for each one of a hot block: regions overlap, and internal
+/// functions are copied. Real code, all of it hot, has ten at most.
+const COPIES_RATIO: usize = 16;
+/// And how many there may be besides.
+const COPIES_FREE: usize = 4 * INSTRUCTIONS_MAX as usize;
 
 /// What to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +53,15 @@ pub fn choose(analysis: &Analysis<'_>, count: &dyn Fn(Pc) -> u64, choice: Choice
         return Vec::new();
     }
     let chooser = Chooser { analysis, count, graph: Graph::new(analysis, &counts), counts };
-    let mut chosen = Chosen { held: HashSet::new(), regions: Vec::new() };
+    let instructions = |&block: &usize| analysis.block(block).instructions as usize;
+    let mut chosen = Chosen {
+        held: HashSet::new(),
+        regions: Vec::new(),
+        instructions_left: COPIES_RATIO * hot.iter().map(instructions).sum::<usize>() + COPIES_FREE,
+    };
     let mut tries_left = choice.regions_max.saturating_mul(TRIES_RATIO);
     for block in hot {
-        if chosen.regions.len() == choice.regions_max || tries_left == 0 {
+        if chosen.is_full(choice) || tries_left == 0 {
             break;
         }
         if !chosen.held.contains(&analysis.block(block).start) {
@@ -67,11 +77,22 @@ struct Chosen {
     /// Leaders of blocks of regions.
     held: HashSet<Pc>,
     regions: Vec<Region>,
+    /// Bytecode instructions that there may still be.
+    instructions_left: usize,
 }
 
 impl Chosen {
+    fn is_full(&self, choice: Choice) -> bool {
+        self.regions.len() >= choice.regions_max || self.instructions_left == 0
+    }
+
     fn add(&mut self, analysis: &Analysis<'_>, region: Option<Region>) {
         let Some(region) = region else { return };
+        let left = self.instructions_left.checked_sub(region.instructions() as usize);
+        self.instructions_left = left.unwrap_or(0);
+        if left.is_none() {
+            return;
+        }
         self.held.extend(region.leaders(analysis));
         self.regions.push(region);
     }
@@ -84,7 +105,7 @@ impl Chosen {
         while let Some(region) = self.regions.get(next) {
             next += 1;
             for head in region.cut().to_vec() {
-                if self.regions.len() >= choice.regions_max || tries_left == 0 {
+                if self.is_full(choice) || tries_left == 0 {
                     return;
                 }
                 if (chooser.count)(head) >= choice.hot && heads.insert(head) {
@@ -272,7 +293,7 @@ fn loops(edges: &[Edges], back_edges: &[(usize, usize)], counts: &[u64]) -> Vec<
                 break;
             }
             if body.insert(block) {
-                work_left = work_left.saturating_sub(1);
+                work_left = work_left.saturating_sub(1 + preds[block].len());
                 queue.extend(&preds[block]);
             }
         }

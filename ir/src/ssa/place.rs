@@ -274,27 +274,29 @@ impl Emitter {
             placer.lies(memory, slot, value).then_some(slot)
         };
         let mut moves: Vec<_> = missing.iter().map(|&(_, value)| from(value)).collect();
-        let mut stored = vec![false; memory.len()];
+        let mut by_source: Vec<(i16, usize)> =
+            moves.iter().zip(0..).filter_map(|(from, index)| Some(((*from)?, index))).collect();
+        by_source.sort_unstable();
         let is_store = |value: Value, from: Option<i16>| {
             placer.words[value.0 as usize].is_none() && from.is_none()
         };
-        for (&(slot, value), &from) in missing.iter().zip(&moves) {
-            stored[placer.index(slot)] = is_store(value, from);
-        }
-        // A move that becomes a store may overwrite the source of another.
-        loop {
-            let mut changed = false;
-            for (&(slot, _), from) in missing.iter().zip(&mut moves) {
-                if from.is_some_and(|from| stored[placer.index(from)]) {
-                    *from = None;
-                    stored[placer.index(slot)] = true;
-                    changed = true;
+        let mut stored: Vec<i16> = missing
+            .iter()
+            .zip(&moves)
+            .filter(|((_, value), from)| is_store(*value, **from))
+            .map(|((slot, _), _)| *slot)
+            .collect();
+        // A store may overwrite the source of a move, which becomes a store, and so on.
+        while let Some(slot) = stored.pop() {
+            let first = by_source.partition_point(|&(source, _)| source < slot);
+            let reads = by_source[first..].iter().take_while(|&&(source, _)| source == slot);
+            for &(_, index) in reads {
+                if moves[index].take().is_some() {
+                    stored.push(missing[index].0);
                 }
             }
-            if !changed {
-                return moves;
-            }
         }
+        moves
     }
 }
 

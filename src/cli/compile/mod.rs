@@ -56,6 +56,9 @@ pub(super) struct Arguments {
     /// Show the figures as JSON.
     #[arg(long)]
     json: bool,
+    /// Where an object is written to. By default standard output, if that is no terminal.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// A compiler.
@@ -65,6 +68,8 @@ enum Compiler {
     Tier0,
     /// Optimised regions, compiled by Cranelift.
     Optimised,
+    /// Optimised regions, compiled by LLVM, if this build has it.
+    Tier1,
 }
 
 /// What to show of a compilation.
@@ -82,17 +87,25 @@ enum Emit {
     Ssa,
     /// Cranelift's IR of the optimised regions, before it is optimised, labelled likewise.
     Clif,
+    /// LLVM's IR of the optimised regions, before it is optimised, labelled likewise.
+    Llvm,
     /// The machine code, labelled with what it is from: blocks, or instructions of the bytecode.
     Asm,
+    /// The relocatable ELF object that LLVM makes of an optimised region.
+    Object,
 }
 
 impl Emit {
     /// The compilers that have it.
     const fn compilers(self) -> &'static [Compiler] {
         match self {
-            Self::Stats | Self::Cfg | Self::Asm => &[Compiler::Tier0, Compiler::Optimised],
+            Self::Stats | Self::Cfg | Self::Asm => {
+                &[Compiler::Tier0, Compiler::Optimised, Compiler::Tier1]
+            }
             Self::Ir | Self::Stencils => &[Compiler::Tier0],
-            Self::Ssa | Self::Clif => &[Compiler::Optimised],
+            Self::Ssa => &[Compiler::Optimised, Compiler::Tier1],
+            Self::Clif => &[Compiler::Optimised],
+            Self::Llvm | Self::Object => &[Compiler::Tier1],
         }
     }
 }
@@ -140,9 +153,9 @@ impl Arguments {
         let counts = self.calldata.is_some() || (self.fixture.is_some() && self.code.is_some());
         let counts = counts || self.hot.is_some();
         let narrows = counts || self.region.is_some() || self.pc.is_some();
-        if narrows && (tier != Compiler::Optimised || self.emit == Emit::Cfg) {
+        if narrows && (tier == Compiler::Tier0 || self.emit == Emit::Cfg) {
             let what = "--region, --pc, --hot, --calldata and --fixture choose optimised regions: \
-                        --tier optimised";
+                        --tier optimised, or tier1";
             return Err(CliError::Usage(what.to_owned()));
         }
         Ok(tier)
@@ -169,6 +182,9 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
+    if arguments.output.is_some() && arguments.emit != Emit::Object {
+        return Err(CliError::Usage("--output goes with --emit object".to_owned()));
+    }
     if arguments.json && arguments.emit != Emit::Stats {
         return Err(CliError::Usage("--json goes with --emit stats".to_owned()));
     }
@@ -177,8 +193,8 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let code = &input.code;
     let baked = tier::mainnet(input.spec);
     let limits = tier::limits()?;
-    if tier == Compiler::Optimised && arguments.emit != Emit::Cfg {
-        optimised::run(arguments, &input, &baked, &limits, output)?;
+    if tier != Compiler::Tier0 && arguments.emit != Emit::Cfg {
+        optimised::run(arguments, tier, &input, &baked, &limits, output)?;
         return Ok(Verdict::Same);
     }
     let refused = |error: kiln_ir::BuildError| CliError::Engine(error.to_string());
@@ -190,7 +206,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let module = kiln_ir::build(code, &blocks, &baked, &limits, &|_| true).map_err(refused)?;
     match arguments.emit {
         // Shown above.
-        Emit::Stats | Emit::Ssa | Emit::Clif => {}
+        Emit::Stats | Emit::Ssa | Emit::Clif | Emit::Llvm | Emit::Object => {}
         Emit::Cfg => cfg::print(code, &blocks, &module, output)?,
         Emit::Ir => output.line(&module)?,
         Emit::Stencils => listing(kiln_tier0::describe, &module, output)?,

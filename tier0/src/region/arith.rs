@@ -25,6 +25,9 @@ fn negated(word: &Limbs) -> Option<Limbs> {
     }
 }
 
+/// Products of limbs that cost less than a call.
+const SMALL_PRODUCTS: usize = 2;
+
 /// A division with its operands' signs, and what it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Division {
@@ -143,10 +146,22 @@ impl Lower<'_, '_> {
         self.split(high)
     }
 
-    /// The product, row by row.
+    /// The product: in line, if it is small or there are not too many.
     pub(super) fn mul(&mut self, a: Limbs, b: Limbs, limbs: usize) -> Limbs {
         // The shorter factor makes the rows: fewer carries.
         let (a, b) = if a.len() < b.len() { (b, a) } else { (a, b) };
+        let products: usize = (0..b.len().min(limbs)).map(|i| a.len().min(limbs - i)).sum();
+        if products > SMALL_PRODUCTS {
+            match self.products_left.checked_sub(products) {
+                Some(left) => self.products_left = left,
+                None => return self.pure(Helper::Mul, &[a, b], limbs),
+            }
+        }
+        self.product(a, b, limbs)
+    }
+
+    /// The product, row by row.
+    fn product(&mut self, a: Limbs, b: Limbs, limbs: usize) -> Limbs {
         let mut product = Limbs::ZERO;
         for i in 0..b.len().min(limbs) {
             let mut carry = Limb::ZERO;

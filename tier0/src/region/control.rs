@@ -5,13 +5,12 @@
 
 use super::{
     Lower, MISSING,
-    origin::Origin,
     word::{Limb, Limbs},
 };
 use crate::CompileError;
 use cranelift_codegen::ir::{self, BlockArg, InstBuilder, Value, condcodes::IntCC, types::*};
 use kiln_abi::{ExitId, Slot, Word, context_offset};
-use kiln_ir::ssa::{self, BlockId, Target, Terminator, demand::LimbSet};
+use kiln_ir::ssa::{self, BlockId, Origin, Target, Terminator, demand::LimbSet};
 
 /// Where a slot lies from the stack pointer, in bytes.
 pub(super) fn displacement(slot: Slot) -> i32 {

@@ -3,7 +3,7 @@
 //! **Owns** the text that `kiln compile --emit clif` and `--emit asm` print of regions. **Callers
 //! guarantee** labels: bytecode is not known here. **Never** is used while compiling.
 
-use super::{Compiler, Origin};
+use super::{Compiler, origin};
 use crate::CompileError;
 use cranelift_codegen::{
     entity::SecondaryMap,
@@ -11,7 +11,7 @@ use cranelift_codegen::{
     write::{FuncWriter, PlainWriter, decorate_function},
 };
 use kiln_abi::Pc;
-use kiln_ir::ssa;
+use kiln_ir::ssa::{self, Origin};
 use std::fmt::{self, Write};
 
 /// Says what the bytecode instruction at a pc is.
@@ -53,27 +53,36 @@ impl Compiler {
         label: Label<'_>,
     ) -> Result<String, CompileError> {
         let super::Traced { object, origins } = self.trace(function, bounds)?;
-        let data = object.text.len() - object.code_len;
-        let mut text = String::new();
-        let _ = writeln!(text, "; {} bytes of code, {data} of data", object.code_len);
-        let mut origins = origins.iter().peekable();
-        crate::describe::instructions(&object.text[..object.code_len], |at, instruction| {
-            // A part may be empty, or end within what is decoded as one instruction.
-            while let Some((_, origin)) = origins.next_if(|(begin, _)| *begin <= at) {
-                let _ = writeln!(text, "  ; {}", origin.label(label));
-            }
-            let _ = writeln!(text, "    {at:06x}  {instruction}");
-        });
-        Ok(text)
+        Ok(assembly(&object, &origins, label))
     }
 }
 
-impl Origin {
-    fn label(self, label: Label<'_>) -> String {
-        match self {
-            Self::Inst(pc) => label(pc),
-            other => other.to_string(),
+/// The code of a region as assembly, labelled with what it is made from, whoever compiled it.
+#[cfg(feature = "disasm")]
+pub fn assembly(
+    object: &kiln_abi::CodeObject,
+    origins: &[(usize, Origin)],
+    label: Label<'_>,
+) -> String {
+    let data = object.text.len() - object.code_len;
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "; {} bytes of code, {data} of data", object.code_len);
+    let mut origins = origins.iter().peekable();
+    crate::describe::instructions(&object.text[..object.code_len], |at, instruction| {
+        // A part may be empty, or end within what is decoded as one instruction.
+        while let Some((_, origin)) = origins.next_if(|(begin, _)| *begin <= at) {
+            let _ = writeln!(text, "  ; {}", label_of(*origin, label));
         }
+        let _ = writeln!(text, "    {at:06x}  {instruction}");
+    });
+    text
+}
+
+fn label_of(origin: Origin, label: Label<'_>) -> String {
+    match origin {
+        Origin::Inst(pc) => label(pc),
+        other => other.to_string(),
     }
 }
 
@@ -106,7 +115,7 @@ impl FuncWriter for Writer<'_> {
         let location = func.srcloc(inst);
         if self.last != location {
             self.last = location;
-            writeln!(w, "{:INDENT$}; {}", "", Origin::of(location).label(self.label))?;
+            writeln!(w, "{:INDENT$}; {}", "", label_of(origin::of(location), self.label))?;
         }
         PlainWriter.write_instruction(w, func, aliases, inst, INDENT)
     }

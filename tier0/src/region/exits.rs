@@ -3,11 +3,11 @@
 //! **Owns** the stores in front of leaving, and the blocks that ways out share. **Callers guarantee** that the
 //! values an exit stores are computed where it is used. **Never** applies fixups: that is the host's part.
 
-use super::{Lower, control::displacement, origin::Origin};
+use super::{Lower, control::displacement};
 use crate::CompileError;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types::*};
 use kiln_abi::ExitId;
-use kiln_ir::ssa::Store;
+use kiln_ir::ssa::{Origin, Store};
 
 impl Lower<'_, '_> {
     /// Leaves if `condition` is not zero.

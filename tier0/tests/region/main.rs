@@ -30,6 +30,14 @@ impl Compile for Cranelift {
             other => Refused::Other(other.to_string()),
         })
     }
+
+    fn lowered(&self, function: &Function) -> usize {
+        let clif = COMPILER.with_borrow_mut(|compiler| compiler.clif(function, &|_| String::new()));
+        // Headers of blocks count as well.
+        let is_inst =
+            |line: &&str| line.starts_with(['@', ' ']) && !line.trim_start().starts_with(';');
+        clif.expect("it compiles").lines().filter(is_inst).count()
+    }
 }
 
 region_tests!(&crate::Cranelift);

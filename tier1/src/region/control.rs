@@ -6,7 +6,7 @@
 use super::{CompileError, Int, Lower, MISSING, emit::Area};
 use inkwell::{IntPredicate, basic_block::BasicBlock, values::PhiValue};
 use kiln_abi::{ExitId, Slot, Word, context_offset};
-use kiln_ir::ssa::{self, BlockId, Target, Terminator};
+use kiln_ir::ssa::{self, BlockId, Origin, Target, Terminator};
 
 /// Where a slot lies from the stack pointer, in bytes.
 pub(super) fn displacement(slot: Slot) -> i64 {
@@ -74,6 +74,7 @@ impl<'c> Lower<'c, '_, '_> {
     /// The check of the stack range, once for all blocks.
     fn head(&mut self) -> Result<(), CompileError> {
         let function = self.function;
+        self.e.origin(Origin::Head);
         self.gas = self.context(Area::Context, context_offset!(gas))?;
         let poll = self.e.offset(self.cx, context_offset!(poll).into())?;
         self.poll = self.e.load(Area::Context, poll, 32, 4)?;
@@ -102,6 +103,8 @@ impl<'c> Lower<'c, '_, '_> {
         self.e.switch_to(lowered.block);
         self.enter_edge(&lowered.edge);
         self.round = None;
+        let id = BlockId(index as u32);
+        self.e.origin(Origin::Charge(id));
         if let Some(counted) = self.countable(index) {
             self.begin_rounds(index, &counted, &lowered.params)?;
         } else {
@@ -111,8 +114,10 @@ impl<'c> Lower<'c, '_, '_> {
             self.charge(block)?;
         }
         for inst in &block.insts {
+            self.e.origin(Origin::Inst(inst.pc));
             self.inst(inst)?;
         }
+        self.e.origin(Origin::End(id));
         self.terminator(&block.terminator)
     }
 

@@ -5,7 +5,7 @@
 //! may do. **Callers guarantee** operands of equal widths where an instruction wants them. **Never** knows
 //! what an instruction of a region means.
 
-use super::CompileError;
+use super::{CompileError, origin::Locations};
 use inkwell::{
     AddressSpace, IntPredicate,
     attributes::{Attribute, AttributeLoc},
@@ -20,6 +20,7 @@ use inkwell::{
         IntValue, MetadataValue, PhiValue, PointerValue,
     },
 };
+use kiln_ir::ssa::Origin;
 use std::num::NonZeroU32;
 
 /// What is read and written. None overlaps another.
@@ -67,6 +68,8 @@ pub(super) struct Emit<'c, 'm> {
     builder: Builder<'c>,
     function: FunctionValue<'c>,
     notes: Notes<'c>,
+    /// What instructions are made from, in listings.
+    locations: Option<Locations<'c>>,
     bswap: Intrinsic,
     /// Instructions and blocks that were made.
     made: usize,
@@ -128,10 +131,23 @@ impl<'c, 'm> Emit<'c, 'm> {
             builder: context.create_builder(),
             function,
             notes: Notes::new(context),
+            locations: None,
             bswap: bswap.ok_or_else(|| CompileError::Codegen("no llvm.bswap".into()))?,
             made: 0,
             made_max,
         })
+    }
+
+    /// From here on instructions carry what they are made from.
+    pub(super) fn locate(&mut self) {
+        self.locations = Some(Locations::new(self.context, self.module, self.function));
+    }
+
+    /// What is built from here on is made from this.
+    pub(super) fn origin(&mut self, origin: Origin) {
+        if let Some(locations) = &self.locations {
+            locations.set(&self.builder, origin);
+        }
     }
 
     /// Counts one more.

@@ -7,7 +7,7 @@ use super::{CompileError, Edge, Int, Lower, control::displacement, emit::Area};
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::{PhiValue, PointerValue};
 use kiln_abi::{ExitId, context_offset, envelope::Symbol};
-use kiln_ir::ssa::Store;
+use kiln_ir::ssa::{Origin, Store};
 
 const NO_SUCH_EXIT: CompileError = CompileError::Malformed("no such exit");
 
@@ -129,6 +129,7 @@ impl<'c> Lower<'c, '_, '_> {
     pub(super) fn finish_exits(&mut self) -> Result<(), CompileError> {
         // In no block: what these write is what all who go through them know.
         self.current = None;
+        self.e.origin(Origin::Exits);
         // Tails go on in those that lie before them.
         for tail in (0..self.tails.tails.len()).rev() {
             let Some(shared) = self.shared[tail + 1] else { continue };

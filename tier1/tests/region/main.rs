@@ -31,6 +31,11 @@ impl Compile for Llvm {
             other => Refused::Other(other.to_string()),
         })
     }
+
+    fn lowered(&self, function: &Function) -> usize {
+        let ir = COMPILER.with_borrow_mut(|compiler| compiler.llvm_ir(function, false));
+        ir.expect("it compiles").lines().filter(|line| line.starts_with("  ")).count()
+    }
 }
 
 region_tests!(&crate::Llvm);

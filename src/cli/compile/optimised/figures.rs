@@ -1,18 +1,23 @@
 //! Sizes and times of all regions of a program.
 
-use super::{Source, compiler, refused, stages::Stage, stages::Times};
-use crate::cli::{error::CliError, output::Output};
+use super::{
+    Source,
+    backend::{Backend, backend},
+    labels, refused,
+    stages::{Stage, Times},
+};
+use crate::cli::{compile::Compiler, error::CliError, output::Output};
 use kiln_ir::{
     Blocks, Ending,
     ssa::{self, Analysis, Function},
 };
-use kiln_tier0::region::Compiler;
 use serde_json::{Map, Value};
 use std::io;
 
 /// What the compilation of the regions came to. Times are CPU time.
 #[derive(Debug)]
 pub(super) struct Figures {
+    tier: Compiler,
     spec: String,
     counts: Counts,
     times: Times,
@@ -44,12 +49,12 @@ struct Counts {
 impl Figures {
     /// Compiles the regions twice, so that the times are those of a warmed-up compiler.
     pub(super) fn of(source: &Source<'_>) -> Result<Self, CliError> {
-        let mut compiler = compiler()?;
-        Self::once(source, &mut compiler)?;
-        Self::once(source, &mut compiler)
+        let mut backend = backend(source.tier)?;
+        Self::once(source, &mut *backend)?;
+        Self::once(source, &mut *backend)
     }
 
-    fn once(source: &Source<'_>, compiler: &mut Compiler) -> Result<Self, CliError> {
+    fn once(source: &Source<'_>, backend: &mut dyn Backend) -> Result<Self, CliError> {
         let Source { code, baked, limits, .. } = *source;
         let mut times = Times::start();
         let blocks = Blocks::scan(code, baked, limits).map_err(refused)?;
@@ -73,20 +78,22 @@ impl Figures {
                 counts.refused += 1;
                 continue;
             };
-            let mut ended = |stage: kiln_tier0::region::Stage| times.ended(stage);
-            match compiler.compile_staged(&function, limits, &mut ended) {
+            let mut ended = |stage: Stage| times.ended(stage);
+            let label = |pc| labels::at(code, pc);
+            match backend.compile(source.region(&function, &label), &mut ended) {
                 Ok(object) => counts.region(&function, &object),
                 Err(_) => counts.refused += 1,
             }
         }
-        Ok(Self { spec: format!("{:?}", baked.spec), counts, times })
+        Ok(Self { tier: source.tier, spec: format!("{:?}", baked.spec), counts, times })
     }
 
     pub(super) fn print(&self, json: bool, output: &mut Output) -> io::Result<()> {
-        let total: u64 = self.times.all().map(|(_, ns)| ns).sum();
+        let times = || self.times.all(self.tier);
+        let total: u64 = times().map(|(_, ns)| ns).sum();
         if json {
             let mut figures = Map::from_iter(self.counts.all().map(|(n, v)| (n.to_owned(), v)));
-            figures.extend(self.times.all().map(|(name, ns)| (format!("{name}_ns"), ns.into())));
+            figures.extend(times().map(|(name, ns)| (format!("{name}_ns"), ns.into())));
             figures.insert("total_ns".to_owned(), total.into());
             figures.insert("spec".to_owned(), self.spec.clone().into());
             return output.line(format_args!("{:#}", Value::Object(figures)));
@@ -95,7 +102,7 @@ impl Figures {
             output.line(format_args!("{name:<17} {value}"))?;
         }
         output.line(format_args!("{:<17} {}", "spec", self.spec))?;
-        for (name, ns) in self.times.all().chain([("total", total)]) {
+        for (name, ns) in times().chain([("total", total)]) {
             let name = format!("{name}_ns");
             let share = 100.0 * ns as f64 / total.max(1) as f64;
             output.line(format_args!("{name:<17} {ns:>10} {share:>5.1}%"))?;

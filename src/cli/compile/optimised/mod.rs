@@ -1,25 +1,30 @@
 //! Optimised regions: their forms from SSA to machine code, and what they cost.
 
+mod backend;
 mod figures;
+#[cfg(feature = "llvm")]
+mod llvm;
 mod stages;
 
 use super::{
     super::{error::CliError, output::Output},
-    Arguments, Emit, Input, labels,
+    Arguments, Compiler, Emit, Input, labels,
 };
+use backend::{Backend, backend};
 use figures::Figures;
 use kiln::fixture::count_pcs;
 use kiln_abi::Pc;
 use kiln_ir::{
     Blocks, BuildError, Limits,
-    ssa::{self, Analysis, Choice, Region},
+    ssa::{self, Analysis, Choice, Function, Region},
 };
-use kiln_tier0::region::Compiler;
 use revm::primitives::keccak256;
+use std::fs;
 
 /// What all forms are made from.
 struct Source<'a> {
     arguments: &'a Arguments,
+    tier: Compiler,
     code: &'a [u8],
     baked: &'a kiln_ir::Config,
     limits: &'a Limits,
@@ -29,6 +34,7 @@ struct Source<'a> {
 
 pub(super) fn run(
     arguments: &Arguments,
+    tier: Compiler,
     input: &Input,
     baked: &kiln_ir::Config,
     limits: &Limits,
@@ -36,9 +42,10 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     let code = &input.code;
     let counts = input.calls.as_ref().map(|calls| count_pcs(calls, keccak256(code)));
-    let source = Source { arguments, code, baked, limits, counts };
+    let source = Source { arguments, tier, code, baked, limits, counts };
     match arguments.emit {
         Emit::Stats => Ok(Figures::of(&source)?.print(arguments.json, output)?),
+        Emit::Object => source.object(output),
         _ => source.list(output),
     }
 }
@@ -50,18 +57,52 @@ impl Source<'_> {
         let analysis =
             Analysis::new(self.code, &blocks, self.baked, self.limits).map_err(refused)?;
         let regions = ssa::choose(&analysis, &|pc| self.count(pc), self.choice());
-        let mut compiler = compiler()?;
+        let mut backend = backend(self.tier)?;
         let of = regions.len();
         for (number, region) in regions.iter().enumerate() {
             if !self.is_meant(number, region, &analysis, &blocks) {
                 continue;
             }
             output.line(heading(number, of, region))?;
-            let text = self.form(&analysis, region, &mut compiler);
+            let function = ssa::build(&analysis, region, self.limits);
+            let text = match function {
+                Ok(function) => self.form(&function, &mut *backend),
+                Err(error) => Err(error.to_string()),
+            };
             output.line(text.unwrap_or_else(|why| format!("; refused: {why}")).trim_end())?;
             output.line("")?;
         }
         Ok(())
+    }
+
+    /// Writes the object of the one region that is asked for.
+    fn object(&self, output: &mut Output) -> Result<(), CliError> {
+        let file = self.arguments.output.as_ref();
+        if file.is_none() && output.is_terminal() {
+            let what = "an object is nothing for a terminal: -o FILE, or a pipe";
+            return Err(CliError::Usage(what.to_owned()));
+        }
+        let mut backend = backend(self.tier)?;
+        let blocks = Blocks::scan(self.code, self.baked, self.limits).map_err(refused)?;
+        let analysis =
+            Analysis::new(self.code, &blocks, self.baked, self.limits).map_err(refused)?;
+        let regions = ssa::choose(&analysis, &|pc| self.count(pc), self.choice());
+        let meant: Vec<_> = (regions.iter().enumerate())
+            .filter(|(number, region)| self.is_meant(*number, region, &analysis, &blocks))
+            .collect();
+        let [(_, region)] = meant[..] else {
+            let what = "regions are meant, and an object is of one: --region N, or --pc PC";
+            return Err(CliError::Usage(format!("{} {what}", meant.len())));
+        };
+        let function = ssa::build(&analysis, region, self.limits).map_err(refused)?;
+        let bytes = backend.object(self.region(&function, &|pc| labels::at(self.code, pc)));
+        let bytes = bytes.map_err(CliError::Engine)?;
+        match file {
+            Some(path) => {
+                fs::write(path, bytes).map_err(|error| CliError::File { path: path.clone(), error })
+            }
+            None => Ok(output.bytes(&bytes)?),
+        }
     }
 
     /// Every hot block belongs to some region.
@@ -95,23 +136,21 @@ impl Source<'_> {
     }
 
     /// A region in the form asked for, or why there is none.
-    fn form(
-        &self,
-        analysis: &Analysis<'_>,
-        region: &Region,
-        compiler: &mut Compiler,
-    ) -> Result<String, String> {
-        let function =
-            ssa::build(analysis, region, self.limits).map_err(|error| error.to_string())?;
+    fn form(&self, function: &Function, backend: &mut dyn Backend) -> Result<String, String> {
         let label = |pc: Pc| labels::at(self.code, pc);
         match self.arguments.emit {
-            Emit::Clif => compiler.clif(&function, &label).map_err(|error| error.to_string()),
-            Emit::Asm => compiler
-                .disassemble(&function, self.limits, &label)
-                .map_err(|error| error.to_string()),
-            // The command line has nothing else for optimised regions.
-            _ => Ok(function.labelled(&label).to_string()),
+            Emit::Ssa => Ok(function.labelled(&label).to_string()),
+            emit => backend.form(self.region(function, &label), emit),
         }
+    }
+
+    /// What a compiler takes.
+    fn region<'r>(
+        &'r self,
+        function: &'r Function,
+        label: &'r dyn Fn(Pc) -> String,
+    ) -> backend::Region<'r> {
+        backend::Region { function, limits: self.limits, label }
     }
 }
 
@@ -122,10 +161,6 @@ fn heading(number: usize, of: usize, region: &Region) -> String {
     format!(
         "; region {number} of {of} at {head}: {blocks} blocks, {instructions} instructions{loops}{cut}"
     )
-}
-
-fn compiler() -> Result<Compiler, CliError> {
-    Compiler::new().map_err(|error| CliError::Engine(error.to_string()))
 }
 
 fn refused(error: BuildError) -> CliError {

@@ -1,5 +1,6 @@
 //! The time that each stage of compiling regions takes.
 
+use crate::cli::compile::Compiler;
 use kiln_ir::ssa;
 use kiln_tier0::region;
 
@@ -20,17 +21,21 @@ pub(super) enum Stage {
     Optimise,
     /// Ways out.
     Place,
-    /// To Cranelift's IR.
+    /// To the IR of Cranelift or LLVM.
     Lower,
+    /// In LLVM's.
+    Passes,
     /// To machine code.
     Codegen,
-    /// To code objects.
+    /// From Cranelift's code to code objects.
     Assemble,
+    /// From LLVM's objects to code objects.
+    Load,
 }
 
 impl Stage {
     /// All of them, in order, with the names of their figures.
-    pub(super) const ALL: [(Self, &'static str); 10] = [
+    pub(super) const ALL: [(Self, &'static str); 12] = [
         (Self::Scan, "scan"),
         (Self::Summaries, "summaries"),
         (Self::Jumps, "jumps"),
@@ -39,9 +44,20 @@ impl Stage {
         (Self::Optimise, "optimise"),
         (Self::Place, "place"),
         (Self::Lower, "lower"),
+        (Self::Passes, "passes"),
         (Self::Codegen, "codegen"),
         (Self::Assemble, "assemble"),
+        (Self::Load, "load"),
     ];
+
+    /// Whether it is one of this compiler's.
+    fn is_of(self, tier: Compiler) -> bool {
+        match self {
+            Self::Passes | Self::Load => tier == Compiler::Tier1,
+            Self::Assemble => tier == Compiler::Optimised,
+            _ => true,
+        }
+    }
 }
 
 impl From<ssa::Stage> for Stage {
@@ -91,9 +107,12 @@ impl Times {
         self.last_ns = now_ns();
     }
 
-    /// The stages' names and times, in nanoseconds.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Stage::ALL.into_iter().map(|(stage, name)| (name, self.ns[stage as usize]))
+    /// The names and times of a compiler's stages, in nanoseconds.
+    pub(super) fn all(&self, tier: Compiler) -> impl Iterator<Item = (&'static str, u64)> {
+        Stage::ALL
+            .into_iter()
+            .filter(move |(stage, _)| stage.is_of(tier))
+            .map(|(stage, name)| (name, self.ns[stage as usize]))
     }
 }
 
