@@ -1,14 +1,14 @@
 //! What lies around the body of a region: every compiler of regions makes a body, and this is the rest.
 //!
-//! **Owns** the way out, the entry, the thunks, the order of all parts in the text, and the references
+//! **Owns** the entry, the way out, the thunks, the order of all parts in the text, and the references
 //! between them, which are all there are. **Callers guarantee** a body that is a function of the System V
 //! convention from stack pointer and context to the number of the exit's record, and that refers to
 //! [`Place`]s only. **Never** changes the body's instructions.
 //!
-//! The text: the way out and the entry, the body's code, thunks; then data, which is the body's constants and
-//! the records. The way out and the entry are those of stencil code, so that code of all compilers jumps
+//! The text: the entry and the way out, the body's code, thunks; then data, which is the body's constants and
+//! the records. It is entered and left as stencil code is, so that code of all compilers jumps
 //! to each other's entries: rdi is the stack pointer, rsi the context, rbp the frame of the trampoline, the
-//! native stack pointer is aligned to 16.
+//! native stack pointer is aligned to 16. Where a body is called it is aligned to [`STACK_ALIGN`].
 //!
 //! Thunks are for calls on paths that hardly ever run: they keep all general registers, so that the paths
 //! around them need not care. Their arguments are in rdi, rsi, rdx, rcx.
@@ -18,6 +18,9 @@ use core::fmt;
 
 /// Where the body begins in the text. Bodies, and their data, are aligned to this.
 pub const BODY: usize = 32;
+
+/// What the native stack pointer is aligned to where a body is called.
+pub const STACK_ALIGN: u32 = 32;
 
 /// Calls that hardly ever happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,21 +178,32 @@ pub fn leave(code: &mut Vec<u8>, wide: bool) -> usize {
     records
 }
 
-/// Appends the entry: it keeps stack pointer and context, calls the body, and leaves with the number that it
-/// answers.
-fn enter(text: &mut Vec<u8>, clear_upper: bool) {
+/// Appends the entry, and the way out behind it: it keeps the stack pointer, calls the body, and returns from the
+/// trampoline with the address of the record whose number the body answers. Answers where it begins, and where
+/// the distance to the records is to be filled in.
+///
+/// The body's native stack is aligned to 32 where it is called, so that no word there lies across a cache line: a
+/// load of one limb waits for a store across two of them until it is in the cache.
+fn enter(text: &mut Vec<u8>, clear_upper: bool) -> (usize, usize) {
+    // No entry lies at 0.
+    text.push(TRAP);
+    let entry = text.len();
     if clear_upper {
         // Stencils jump here with vectors of 256 bits in use, and helpers are SSE code.
         text.extend(CLEAR_UPPER);
     }
-    // push rdi; push rsi; call body; pop rsi; pop rdi; jmp leave
-    text.extend([0x57, 0x56, 0xe8]);
+    // and rsp, -32; push rdi, four times; call body; pop rdx
+    text.extend([0x48, 0x83, 0xe4, 0xe0, 0x57, 0x57, 0x57, 0x57, 0xe8]);
     let behind = text.len() + 4;
     text.extend(((BODY - behind) as u32).to_le_bytes());
-    text.extend([0x5e, 0x5f, 0xeb]);
-    text.push((text.len() as u8 + 1).wrapping_neg());
+    text.push(0x5a);
+    // lea rcx, [rip + records]; lea rax, [rcx + 4 * rax]; leave; ret
+    text.extend([0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
+    let records = text.len() - 4;
+    text.extend([0x48, 0x8d, 0x04, 0x81, 0xc9, 0xc3]);
     debug_assert!(text.len() <= BODY);
     text.resize(BODY, TRAP);
+    (entry, records)
 }
 
 /// int3, between parts.
@@ -245,9 +259,7 @@ pub fn assemble(
     }
     let mut text =
         Vec::with_capacity(BODY + body.code.len() + body.data.len() + records.bytes() + 256);
-    let leave_at = leave(&mut text, false);
-    let entry = text.len();
-    enter(&mut text, body.clear_upper);
+    let (entry, leave_at) = enter(&mut text, body.clear_upper);
     text.extend(body.code);
     let mut places = [None; Symbol::ALL.len()];
     for reference in body.references {

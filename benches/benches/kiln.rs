@@ -3,7 +3,8 @@
 
 use clap::Parser;
 use kiln_benches::{
-    BenchError, Budget, Compilation, Report, Row, Startup, Transactions, folder, frames, subjects,
+    BenchError, Budget, Compilation, Ready, Report, Row, Startup, Tier, Transactions, WorkerStart,
+    folder, frames, subjects,
 };
 use std::{
     fs,
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// Measures start-up, compilation, and cold transactions on plain revm, in compiled code, and
+/// Measures start-up, compilation, and cold transactions on plain revm, in code of each tier, and
 /// through kiln switched off.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -21,9 +22,12 @@ struct Arguments {
     /// this repository's workloads if not given.
     #[arg(value_name = "DIR")]
     fixtures: Option<PathBuf>,
-    /// Only fixtures whose name contains this.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    only: String,
+    /// Only fixtures whose name contains one of these.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The tiers; all that this build has, if not given.
+    #[arg(long, value_name = "TIER", value_delimiter = ',')]
+    tiers: Vec<Tier>,
     /// Milliseconds after which a fixture's transactions are not run again.
     #[arg(long, value_name = "MS", default_value_t = 500)]
     time_ms: u64,
@@ -36,6 +40,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // Tier 1 compiles in processes of this executable.
+    kiln::serve_if_worker();
     let arguments = Arguments::parse();
     let outcome = measure(&arguments).map_err(|error| error.to_string()).and_then(|report| {
         if let Some(path) = &arguments.json {
@@ -61,15 +67,27 @@ fn measure(arguments: &Arguments) -> Result<Report, BenchError> {
         Budget { rounds_min: 9, rounds_max: 3_000, time: Duration::from_millis(arguments.time_ms) };
     let startup = Startup::measure()?;
     let frames = frames::measure(&Budget { rounds_min: 1_001, ..budget })?;
+    let tiers = match arguments.tiers.is_empty() {
+        true => Tier::BUILT.to_vec(),
+        false => arguments.tiers.clone(),
+    };
+    let worker = match tiers.contains(&Tier::Tier1) {
+        true => WorkerStart::measure()?,
+        false => None,
+    };
     let mut rows = Vec::new();
     for subject in subjects(folder(named))? {
         let name = subject.loaded.fixture.name.clone();
-        if !name.contains(&arguments.only) {
+        let only = &arguments.only;
+        if !only.is_empty() && !only.iter().any(|only| name.contains(only)) {
             continue;
         }
         let compilation = Compilation::measure(&subject)?;
-        let transactions = Transactions::measure(&subject, &budget)?;
-        rows.push(Row { name, compilation, transactions });
+        let ready = tiers.iter().map(|&tier| Ready::new(tier, &subject));
+        let ready = ready.collect::<Result<Vec<_>, _>>()?;
+        let costs = ready.iter().map(|ready| ready.cost).collect();
+        let transactions = Transactions::measure(&subject, &ready, &budget)?;
+        rows.push(Row { name, compilation, transactions, costs });
     }
-    Ok(Report { startup, frames, rows })
+    Ok(Report { startup, worker, frames, tiers, rows })
 }

@@ -22,6 +22,17 @@ pub enum BenchError {
     /// The frame that the measurement of a hit runs again and again is not there or not compiled.
     #[error("measuring a hit: {0}")]
     Hit(String),
+    /// The system does not say what children took.
+    #[error("CPU time of children: {0}")]
+    Usage(#[source] std::io::Error),
+    /// A tier that compiled nothing: without feature `llvm` and without a worker, tier 1.
+    #[error("{}: {tier}: nothing was compiled", path.display())]
+    Tier {
+        /// The tier.
+        tier: &'static str,
+        /// The fixture.
+        path: PathBuf,
+    },
     /// A fixture that did not come out as expected: its time would mean nothing.
     #[error("{}: {engine}: {mismatch}", path.display())]
     Mismatch {

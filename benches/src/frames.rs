@@ -1,9 +1,6 @@
 //! What a frame costs that does nothing: a loop that calls a contract of one instruction.
 
-use crate::{
-    BenchError, Budget, Subject,
-    transactions::{Times, Transactions},
-};
+use crate::{BenchError, Budget, Ready, Subject, Tier, Times, Transactions};
 use kiln::fixture::{
     Account, Environment, FORMAT, Fixture, Kind, Loaded, Prepared, Transaction, record,
 };
@@ -23,17 +20,23 @@ const CALLEE_CODE: [u8; 2] = hex!("5b00");
 /// Frames of the loop, its own not counted.
 pub const FRAMES: u64 = 400;
 
-/// Time of the whole loop.
+/// Time of the whole loop, in tier 0's code too.
 ///
 /// # Errors
 /// There is no engine on this machine.
 pub fn measure(budget: &Budget) -> Result<Times, BenchError> {
+    let subject = subject()?;
+    let ready = [Ready::new(Tier::Tier0, &subject)?];
+    Ok(Transactions::measure(&subject, &ready, budget)?.kept)
+}
+
+/// The loop, with what is expected of it.
+pub(crate) fn subject() -> Result<Subject, BenchError> {
     let path = PathBuf::from("frames");
     let mut fixture = fixture();
     fixture.expected = Some(record(&fixture).map_err(|kind| kind.at(&path))?);
     let prepared = Prepared::new(&fixture).map_err(|kind| kind.at(&path))?;
-    let subject = Subject { loaded: Loaded { path, fixture }, prepared };
-    Ok(Transactions::measure(&subject, budget)?.kept)
+    Ok(Subject { loaded: Loaded { path, fixture }, prepared })
 }
 
 /// The loop, its callee, and a transaction that calls it.

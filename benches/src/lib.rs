@@ -1,7 +1,7 @@
 //! What kiln costs and what it brings, measured in one process.
 //!
-//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Transactions`], [`Stream`], [`Hit`],
-//! [`slots`]) and the words they are reported in.
+//! **Owns** the measurements ([`Startup`], [`Compilation`], [`Ready`], [`WorkerStart`],
+//! [`Transactions`], [`Stream`], [`Hit`], [`slots`]) and the words they are reported in.
 //!
 //! **Callers guarantee** a release build and a machine that does little else.
 //!
@@ -10,13 +10,16 @@
 mod compilation;
 mod error;
 pub mod frames;
+mod goals;
 mod hit;
 mod report;
 pub mod slots;
 mod startup;
 pub mod stream;
 mod subject;
+mod tier;
 mod transactions;
+mod worker;
 
 pub use compilation::Compilation;
 pub use error::BenchError;
@@ -25,7 +28,9 @@ pub use report::{Report, Row};
 pub use startup::Startup;
 pub use stream::Stream;
 pub use subject::{Subject, folder, subjects};
-pub use transactions::{Budget, Times, Transactions};
+pub use tier::{Cost, Ready, Tier};
+pub use transactions::{Budget, TierTime, Times, Transactions};
+pub use worker::WorkerStart;
 
 /// The median; 0 of nothing.
 fn median(mut values: Vec<u64>) -> u64 {

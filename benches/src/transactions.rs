@@ -1,7 +1,7 @@
 //! What a transaction costs on plain revm, in compiled code, and through kiln switched off: on a
 //! fresh state each time, the engines in turns.
 
-use crate::{BenchError, Subject, median};
+use crate::{BenchError, Ready, Subject, Tier, median};
 use kiln::{
     Config, Engine, Tiered,
     fixture::{Executed, FixtureDb, FixtureEvm, Prepared, check, execute, plain_evm},
@@ -25,28 +25,45 @@ pub struct Budget {
 /// Times of all transactions of a fixture, medians; and how they compare. The comparisons are
 /// medians too, of the quotients within a round: what slows the machine down for longer than a round
 /// cancels out of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Times {
     /// On plain revm.
     pub plain_ns: u64,
-    /// In compiled code.
-    pub tier0_ns: u64,
     /// Through kiln, switched off.
     pub off_ns: u64,
-    /// How many times faster compiled code is than plain revm.
-    pub ratio: f64,
     /// What kiln, switched off, costs over plain revm, as a share of that.
     pub off_cost: f64,
+    /// In compiled code, by tier, in the order they were asked for.
+    pub tiers: Vec<TierTime>,
+}
+
+/// Times in code of one tier.
+#[derive(Clone, Copy, Debug)]
+pub struct TierTime {
+    /// Which.
+    pub tier: Tier,
+    /// The median.
+    pub ns: u64,
+    /// How many times faster it is than plain revm.
+    pub ratio: f64,
 }
 
 impl Times {
-    /// The sum of two, and how the sums compare.
-    pub fn plus(self, other: Self) -> Self {
+    /// The time in code of a tier, if that was measured.
+    pub fn of(&self, tier: Tier) -> Option<TierTime> {
+        self.tiers.iter().copied().find(|time| time.tier == tier)
+    }
+
+    /// The sum of two with the same tiers, and how the sums compare.
+    pub fn plus(&self, other: &Self) -> Self {
         let plain_ns = self.plain_ns + other.plain_ns;
-        let tier0_ns = self.tier0_ns + other.tier0_ns;
         let off_ns = self.off_ns + other.off_ns;
-        let (ratio, off_cost) = (quotient(plain_ns, tier0_ns), quotient(off_ns, plain_ns) - 1.0);
-        Self { plain_ns, tier0_ns, off_ns, ratio, off_cost }
+        let sum = |(a, b): (&TierTime, &TierTime)| {
+            let ns = a.ns + b.ns;
+            TierTime { tier: a.tier, ns, ratio: quotient(plain_ns, ns) }
+        };
+        let tiers = self.tiers.iter().zip(&other.tiers).map(sum).collect();
+        Self { plain_ns, off_ns, off_cost: quotient(off_ns, plain_ns) - 1.0, tiers }
     }
 }
 
@@ -62,7 +79,7 @@ fn median_quotient(a: &[u64], b: &[u64]) -> f64 {
 }
 
 /// The transactions of a fixture, measured.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transactions {
     /// In an EVM that ran other transactions before, as most transactions of a block do.
     pub kept: Times,
@@ -73,108 +90,117 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// Runs the transactions of a fixture many times.
+    /// Runs the transactions of a fixture many times, in these engines too.
     ///
     /// # Errors
     /// There is no engine on this machine, or a result is not as expected.
-    pub fn measure(subject: &Subject, budget: &Budget) -> Result<Self, BenchError> {
-        let mut kept = Engines::new(&subject.prepared)?;
-        // Compiles, warms up, and makes sure that what is measured is right.
-        for (index, name) in Engines::NAMES.into_iter().enumerate() {
-            verify(subject, name, &kept.run(index))?;
+    pub fn measure(
+        subject: &Subject,
+        ready: &[Ready],
+        budget: &Budget,
+    ) -> Result<Self, BenchError> {
+        let off = Engine::new(Config { enabled: false, ..Config::eager() })?;
+        let mut kept = Vec::with_capacity(ready.len() + 2);
+        kept.push(Runner::Plain(plain_evm(&subject.prepared)));
+        let engines = ready.iter().map(|ready| &ready.engine);
+        kept.extend([&off].into_iter().chain(engines).map(|engine| tiered(subject, engine)));
+        let names = ["interpreter", "switched off"].into_iter();
+        let names = names.chain(ready.iter().map(|ready| ready.tier.name()));
+        // Warms up, and makes sure that what is measured is right.
+        for (runner, name) in kept.iter_mut().zip(names) {
+            verify(subject, name, &runner.run(&subject.prepared))?;
         }
-        let (mut times_kept, mut times_built) = (Samples::default(), Samples::default());
+        let mut times_kept = Samples::new(kept.len());
+        let mut times_built = Samples::new(kept.len());
         let start = Instant::now();
         let mut rounds = 0;
         while rounds < budget.rounds_max
             && (rounds < budget.rounds_min || start.elapsed() < budget.time)
         {
             // Each engine comes first, second and last equally often.
-            for turn in 0..Engines::NAMES.len() {
-                let engine = (rounds + turn) % Engines::NAMES.len();
-                times_kept.add(engine, &kept.run(engine).0);
-                times_built.add(engine, &kept.rebuilt().run(engine).0);
+            for turn in 0..kept.len() {
+                let engine = (rounds + turn) % kept.len();
+                times_kept.add(engine, &kept[engine].run(&subject.prepared).0);
+                times_built.add(engine, &kept[engine].rebuilt(subject).run(&subject.prepared).0);
             }
             rounds += 1;
         }
-        Ok(Self { kept: times_kept.medians(), built: times_built.medians(), rounds })
+        let tiers: Vec<Tier> = ready.iter().map(|ready| ready.tier).collect();
+        Ok(Self { kept: times_kept.medians(&tiers), built: times_built.medians(&tiers), rounds })
     }
 
-    /// The sum of two.
-    pub fn plus(self, other: Self) -> Self {
+    /// The sum of two with the same tiers.
+    pub fn plus(&self, other: &Self) -> Self {
         Self {
-            kept: self.kept.plus(other.kept),
-            built: self.built.plus(other.built),
+            kept: self.kept.plus(&other.kept),
+            built: self.built.plus(&other.built),
             rounds: self.rounds + other.rounds,
         }
     }
 }
 
-#[derive(Default)]
-struct Samples([Vec<u64>; 3]);
+/// By engine: plain, switched off, the tiers.
+struct Samples(Vec<Vec<u64>>);
 
 impl Samples {
+    fn new(engines: usize) -> Self {
+        Self(vec![Vec::new(); engines])
+    }
+
     fn add(&mut self, engine: usize, executed: &Executed) {
         self.0[engine].push(executed.elapsed.as_nanos() as u64);
     }
 
-    fn medians(self) -> Times {
-        let [plain, tier0, off] = &self.0;
-        let (ratio, off_cost) = (median_quotient(plain, tier0), median_quotient(off, plain) - 1.0);
-        let [plain_ns, tier0_ns, off_ns] = self.0.map(median);
-        Times { plain_ns, tier0_ns, off_ns, ratio, off_cost }
+    fn medians(self, tiers: &[Tier]) -> Times {
+        let [plain, off, compiled @ ..] = &self.0[..] else { return Times::default() };
+        let tiers = tiers.iter().zip(compiled).map(|(&tier, times)| TierTime {
+            tier,
+            ns: median(times.clone()),
+            ratio: median_quotient(plain, times),
+        });
+        Times {
+            plain_ns: median(plain.clone()),
+            off_ns: median(off.clone()),
+            off_cost: median_quotient(off, plain) - 1.0,
+            tiers: tiers.collect(),
+        }
     }
 }
 
 type Round = (Executed, FixtureDb);
 
-/// The three engines, each in an EVM of its own.
-struct Engines<'a> {
-    prepared: &'a Prepared,
-    plain: FixtureEvm,
-    tier0: Tiered<FixtureEvm>,
-    off: Tiered<FixtureEvm>,
+/// An EVM.
+enum Runner {
+    Plain(FixtureEvm),
+    Tiered(Box<Tiered<FixtureEvm>>),
 }
 
-impl<'a> Engines<'a> {
-    const NAMES: [&'static str; 3] = ["interpreter", "tier0", "switched off"];
+fn tiered(subject: &Subject, engine: &Engine) -> Runner {
+    Runner::Tiered(Box::new(Tiered::mainnet(plain_evm(&subject.prepared), engine.clone())))
+}
 
-    fn new(prepared: &'a Prepared) -> Result<Self, BenchError> {
-        let tier0 = Engine::new(Config::eager())?;
-        let off = Engine::new(Config { enabled: false, ..Config::eager() })?;
-        Ok(Self::with(prepared, tier0, off))
-    }
-
-    fn with(prepared: &'a Prepared, tier0: Engine, off: Engine) -> Self {
-        Self {
-            prepared,
-            plain: plain_evm(prepared),
-            tier0: Tiered::mainnet(plain_evm(prepared), tier0),
-            off: Tiered::mainnet(plain_evm(prepared), off),
+impl Runner {
+    /// A new EVM on the same engine.
+    fn rebuilt(&self, subject: &Subject) -> Self {
+        match self {
+            Self::Plain(_) => Self::Plain(plain_evm(&subject.prepared)),
+            Self::Tiered(evm) => tiered(subject, evm.engine()),
         }
     }
 
-    /// New EVMs on the same engines.
-    fn rebuilt(&self) -> Self {
-        let (tier0, off) = (self.tier0.engine().clone(), self.off.engine().clone());
-        Self::with(self.prepared, tier0, off)
-    }
-
-    /// Runs all transactions on one engine, on a fresh state.
-    fn run(&mut self, engine: usize) -> Round {
-        let txs = &self.prepared.txs;
-        let fresh = self.prepared.db.clone();
+    /// Runs all transactions on a fresh state.
+    fn run(&mut self, prepared: &Prepared) -> Round {
+        let fresh = prepared.db.clone();
         let database = |evm: &mut FixtureEvm, db| mem::replace(database_of(evm), db);
-        match engine {
-            0 => {
-                database(&mut self.plain, fresh);
-                let executed = execute(&mut self.plain, txs);
-                (executed, database(&mut self.plain, FixtureDb::default()))
+        match self {
+            Self::Plain(evm) => {
+                database(evm, fresh);
+                let executed = execute(evm, &prepared.txs);
+                (executed, database(evm, FixtureDb::default()))
             }
-            engine => {
-                let evm = if engine == 1 { &mut self.tier0 } else { &mut self.off };
+            Self::Tiered(evm) => {
                 database(evm.inner_mut(), fresh);
-                let executed = execute(evm, txs);
+                let executed = execute(&mut **evm, &prepared.txs);
                 (executed, database(evm.inner_mut(), FixtureDb::default()))
             }
         }
@@ -185,7 +211,8 @@ fn database_of(evm: &mut FixtureEvm) -> &mut FixtureDb {
     &mut evm.ctx.journaled_state.database
 }
 
-fn verify(
+/// Compares what a fixture expects.
+pub(crate) fn verify(
     subject: &Subject,
     engine: &'static str,
     (executed, db): &Round,

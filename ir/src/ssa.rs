@@ -43,6 +43,7 @@ pub use analysis::Analysis;
 pub use choose::{Choice, choose};
 pub use compile::{build, build_staged};
 pub use display::Labelled;
+pub use dominators::Dominators;
 pub use function::{
     Block, BlockId, Def, Function, Inst, Op, Store, Target, Terminator, Value, ValueData,
 };

@@ -74,6 +74,8 @@ pub struct Config {
     pub optimise_frames: u32,
     /// Frames of a program with optimised regions before it is worth those of tier 1.
     pub tier1_frames: u32,
+    /// Blocks that are interpreted and counted before a code gets them.
+    pub profile_blocks: u32,
     /// With [`Compile::All`], frames of a code that are interpreted before it is compiled.
     pub warm_frames: u32,
     /// With [`Compile::Seen`], executions of a block before it is worth compiling.
@@ -157,6 +159,7 @@ impl Default for Config {
             regions_max: 64,
             optimise_frames: 32_768,
             tier1_frames: 524_288,
+            profile_blocks: 2048,
             warm_frames: 32,
             recording: false,
             code_bytes_max: 64 << 20,

@@ -78,6 +78,7 @@ fn backend_config(config: &Config) -> BackendConfig {
         // What is forced is to be the same each time.
         threads: if config.force.promote { 0 } else { config.compile_threads },
         more_threads: usize::from(config.top_tier > Tier::Baseline),
+        first_tier: config.first_tier,
         event_queue_len: config.event_queue_len,
         job_queue_len: config.job_queue_len,
         drain_max: config.drain_max,
@@ -263,7 +264,7 @@ impl Engine {
         let here = match action {
             Action::Nothing => false,
             Action::Profile => {
-                slot.profile();
+                slot.profile(self.shared.config.profile_blocks);
                 false
             }
             Action::LeaveAlone => {

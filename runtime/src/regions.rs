@@ -130,6 +130,7 @@ impl Optimiser<'_> {
             .collect();
         objects.sort_by_key(|(head, _)| *head);
         objects.dedup_by_key(|(head, _)| *head);
+        stats.region_errors += u64::from(answer.left_out);
         let instructions = answer.instructions as usize;
         Ok(Regions { tier: Tier::Tier1, objects, functions: Vec::new(), instructions })
     }

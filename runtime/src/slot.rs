@@ -19,9 +19,6 @@ const ALONE: u32 = 1 << 12;
 /// Uses are counted by samples: a shared counter is too dear for each.
 pub(crate) const USES_SAMPLED: u32 = 16;
 
-/// Blocks that are counted when a code is profiled.
-const PROFILE_BLOCKS: u32 = 2048;
-
 /// A slot's program as one reader sees it: pinned, without having touched its reference count.
 pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
 
@@ -244,10 +241,10 @@ impl Slot {
         self.worked.store(worked, Ordering::Relaxed);
     }
 
-    /// Frames are to profile the code.
-    pub(crate) fn profile(&self) {
+    /// Frames are to count so many blocks of the code.
+    pub(crate) fn profile(&self, blocks: u32) {
         if let Some(program) = &*self.pin() {
-            self.profile_left.store(PROFILE_BLOCKS, Ordering::Relaxed);
+            self.profile_left.store(blocks, Ordering::Relaxed);
             program.profile(true);
         }
     }

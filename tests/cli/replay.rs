@@ -1,6 +1,6 @@
 //! `kiln replay` and `kiln record`.
 
-use super::{kiln, repository, text};
+use super::{kiln, kiln_in, repository, text};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use std::{fs, io::Write, path::Path};
@@ -54,11 +54,39 @@ fn recorded(folder: &Path, change: impl FnOnce(&mut Value)) -> String {
     text(&path).to_owned()
 }
 
+/// The tiers that can be named and make machine code.
+fn compiling_tiers() -> &'static [&'static str] {
+    match cfg!(feature = "llvm") {
+        true => &["tier0", "optimised", "tier1"],
+        false => &["tier0", "optimised"],
+    }
+}
+
+#[test]
+fn without_llvm_and_a_worker_there_is_no_tier_1() {
+    let workloads = repository("workloads");
+    let replay = ["replay", text(&workloads), "--tier", "tier1"];
+    let ran = kiln_in(&[("KILN_TIER1_WORKER", "off")], &replay);
+    match cfg!(feature = "llvm") {
+        true => ran.exits(0).prints(&["0 with mismatches"]),
+        false => ran.exits(2).complains(&["feature llvm"]),
+    };
+}
+
+#[test]
+fn a_worker_that_is_none_leaves_everything_interpreted_or_to_this_process() {
+    let workloads = repository("workloads");
+    let vars = [("KILN_TIER1_WORKER", "/bin/false")];
+    kiln_in(&vars, &["replay", text(&workloads), "--tier", "tier1"])
+        .exits(0)
+        .prints(&["0 with mismatches"]);
+}
+
 #[test]
 fn a_recorded_fixture_replays_on_every_tier() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = recorded(folder.path(), |_| {});
-    for tier in ["interpreter", "evaluator", "auto", "tier0"] {
+    for tier in ["interpreter", "evaluator", "auto"].iter().chain(compiling_tiers()) {
         for compile in ["all", "seen"] {
             kiln(["replay", &path, "--tier", tier, "--compile", compile, "--compare"])
                 .exits(0)
@@ -226,7 +254,7 @@ fn gzip_and_folders() {
 #[test]
 fn the_workloads_of_this_repository() {
     let workloads = repository("workloads");
-    for tier in ["evaluator", "tier0"] {
+    for tier in ["evaluator"].iter().chain(compiling_tiers()) {
         kiln(["replay", text(&workloads), "--tier", tier])
             .exits(0)
             .prints(&["fixtures, 0 with mismatches"]);

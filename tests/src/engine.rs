@@ -17,6 +17,9 @@ use revm::state::EvmState;
 use revm::{DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Safepoints between evictions of optimised regions, at least.
+const EVICT_EVERY: u32 = 7;
+
 /// Whether there is machine code for this target.
 const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
 
@@ -38,6 +41,8 @@ pub enum Kind {
     /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
     /// the calling thread, again and again as more is run, and under running frames.
     Tier0Hot,
+    /// The same, where what runs a second time is profiled and promoted, also under running frames.
+    Promoted,
     /// kiln with optimised regions by Cranelift, wherever there can be one.
     OptimisedAll,
     /// The same, where an earlier run was.
@@ -59,6 +64,7 @@ impl Kind {
         Self::Tier0Seen,
         Self::Tier0Warm,
         Self::Tier0Hot,
+        Self::Promoted,
         Self::OptimisedAll,
         Self::OptimisedSeen,
         #[cfg(feature = "llvm")]
@@ -77,6 +83,23 @@ impl Kind {
         Self::Tier1All,
     ];
 
+    /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
+    /// one in so many.
+    pub fn thinned(all: &'static [Self], nth: u64) -> &'static [Self] {
+        const SLOW_EVERY: u64 = 16;
+        let quick = all.iter().position(|kind| kind.is_slow()).unwrap_or(all.len());
+        if nth.is_multiple_of(SLOW_EVERY) { all } else { &all[..quick] }
+    }
+
+    /// Whether compiling for it takes long. These come last in the lists.
+    fn is_slow(self) -> bool {
+        match self {
+            #[cfg(feature = "llvm")]
+            Self::Tier1All | Self::Tier1Seen => true,
+            _ => false,
+        }
+    }
+
     /// The options of its engine; none for the oracle.
     fn config(self) -> Option<Config> {
         let all = Config { compile: Compile::All, ..Config::eager() };
@@ -90,6 +113,13 @@ impl Kind {
             Self::Tier0Seen => seen,
             Self::Tier0Warm => Config { warm_frames: 2, ..all },
             Self::Tier0Hot => Config { hot_executions: 2, ..seen },
+            Self::Promoted => Config {
+                hot_executions: 2,
+                optimise_frames: 1,
+                profile_blocks: 4,
+                top_tier: Tier::Optimised,
+                ..seen
+            },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },
             #[cfg(feature = "llvm")]
@@ -212,15 +242,19 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
     let all = Config { force, ..Config::eager() };
     let optimised = Config { first_tier: Tier::Optimised, ..all.clone() };
     let evaluator = |config| Config { backend: Backend::Evaluator, ..config };
-    let mut engines = vec![
-        start("evaluator", evaluator(all.clone()))?,
-        start("evaluator of regions", evaluator(optimised.clone()))?,
-    ];
+    let mut engines = vec![start("evaluator", evaluator(all.clone()))?];
+    // An eviction has regions made again at a JUMPDEST soon after, which takes minutes if it is at each
+    // safepoint.
+    let keeps = force.evict_every.is_none_or(|every| every.get() >= EVICT_EVERY);
+    if keeps {
+        engines.push(start("evaluator of regions", evaluator(optimised.clone()))?);
+    }
     if IS_NATIVE {
         engines.push(start("tier 0", all.clone())?);
         engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
-        // Few, since evictions have them compiled again each time.
-        engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
+        if keeps {
+            engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
+        }
     }
     Ok(engines)
 }

@@ -25,9 +25,13 @@ fn clear_while_frames_run() {
                         let case = seeded(5_000_000 + worker * 1000 + seed);
                         let db = CaseDb::new(&case);
                         let expected = oracle(&case, &db);
-                        for kind in
-                            [Kind::Evaluator, Kind::Tier0All, Kind::Tier0Warm, Kind::Tier0Hot]
-                        {
+                        for kind in [
+                            Kind::Evaluator,
+                            Kind::Tier0All,
+                            Kind::Tier0Warm,
+                            Kind::Tier0Hot,
+                            Kind::Promoted,
+                        ] {
                             let details = differences(&expected, &engines.run(kind, &case, &db));
                             assert!(details.is_empty(), "{}\n{case}", details.join("\n"));
                         }

@@ -9,8 +9,7 @@
 //! **Never** sees bytecode, chooses what is compiled, or runs what it made.
 //!
 //! # Shape of the code
-//! The text begins with the way out, which is the one of stencil code, and the entry: a few bytes that
-//! keep stack pointer and context and call the body. Behind the body lie thunks, and the exit records. The
+//! That of every region ([`kiln_abi::envelope`]): an entry, the body, thunks, and the exit records. The
 //! body is a function of the System V convention from stack pointer and context to the number of the
 //! exit's record. It has one return, to which every way out jumps with its number and the gas; the gas lives
 //! in a register and is written back there and in front of calls. There are no relocations: helpers are

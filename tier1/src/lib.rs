@@ -5,7 +5,7 @@
 //!
 //! **Callers guarantee** nothing: what can not be compiled is refused with a typed error.
 //!
-//! **Never** sees revm's interpreter, chooses what is compiled, or runs what it made.
+//! **Never** sees revm's interpreter, counts what runs, or runs what it made.
 
 #[cfg(feature = "llvm")]
 mod loader;

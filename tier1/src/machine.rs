@@ -17,15 +17,17 @@ use inkwell::{
             LLVMGetDiagInfoSeverity,
         },
         prelude::LLVMDiagnosticInfoRef,
+        support::LLVMParseCommandLineOptions,
     },
     memory_buffer::MemoryBuffer,
-    module::Module,
+    module::{FlagBehavior, Module},
     passes::PassBuilderOptions,
     targets::{
         CodeModel, FileType, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine,
         TargetTriple,
     },
 };
+use kiln_abi::envelope::STACK_ALIGN;
 use std::{cell::RefCell, ffi::CStr, ffi::c_void, sync::Once};
 use thiserror::Error;
 
@@ -49,9 +51,25 @@ pub enum CompilerError {
     Llvm(String),
 }
 
-/// The passes between the functions as they are built and code generation.
-const PASSES: &str = "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg)";
+/// The passes between the functions as they are built and code generation. Functions come optimised: what is left
+/// is to read fields of the context once. Longer pipelines, up to `default<O2>`, made code that was no faster,
+/// and `instcombine` undoes what keeps words out of the native stack in loops.
+const PASSES: &str = "function(early-cse<memssa>,simplifycfg)";
+/// The next level takes a tenth more time for code of the same size and speed; the one below takes half, for code
+/// twice as large.
 const LEVEL: OptimizationLevel = OptimizationLevel::Less;
+/// Options of LLVM's that are the process's. Loop strength reduction would carry gas and polls through loops next
+/// to the rounds that stand for both.
+const OPTIONS: [&CStr; 2] = [c"kiln", c"-disable-lsr"];
+
+fn set_options() {
+    let options = OPTIONS.map(CStr::as_ptr);
+    // SAFETY: pointers to that many strings, which LLVM reads during the call; `Machine::new` calls this once in a
+    // process, before it makes a machine, and nothing else of kiln sets options.
+    unsafe {
+        LLVMParseCommandLineOptions(options.len() as i32, options.as_ptr(), std::ptr::null());
+    }
+}
 
 /// LLVM's code generator for one target.
 #[derive(Debug)]
@@ -74,20 +92,7 @@ impl Machine {
                 disassembler: false,
                 ..InitializationConfig::default()
             });
-            if let Ok(args) = std::env::var("KARGS") {
-                let mut v = vec!["x".to_owned()];
-                v.extend(args.split_whitespace().map(str::to_owned));
-                let c: Vec<_> =
-                    v.iter().map(|a| std::ffi::CString::new(a.as_str()).unwrap()).collect();
-                let p: Vec<_> = c.iter().map(|a| a.as_ptr()).collect();
-                unsafe {
-                    inkwell::llvm_sys::support::LLVMParseCommandLineOptions(
-                        p.len() as i32,
-                        p.as_ptr(),
-                        std::ptr::null(),
-                    )
-                };
-            }
+            set_options();
         });
         let triple = TargetTriple::create("x86_64-unknown-linux-gnu");
         let llvm = LlvmTarget::from_triple(&triple)
@@ -103,12 +108,7 @@ impl Machine {
             &triple,
             &cpu,
             &features,
-            match std::env::var("KLEVEL").as_deref() {
-                Ok("0") => OptimizationLevel::None,
-                Ok("2") => OptimizationLevel::Default,
-                Ok("3") => OptimizationLevel::Aggressive,
-                _ => LEVEL,
-            },
+            LEVEL,
             RelocMode::PIC,
             CodeModel::Small,
         );
@@ -125,17 +125,15 @@ impl Machine {
     pub(crate) fn prepare(&self, module: &Module<'_>) {
         module.set_triple(&self.triple);
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
+        let align = module.get_context().i32_type().const_int(STACK_ALIGN.into(), false);
+        module.add_basic_value_flag("override-stack-alignment", FlagBehavior::Error, align);
     }
 
     /// Optimises the functions of a module.
     pub(crate) fn optimise(&self, module: &Module<'_>) -> Result<(), String> {
         let options = PassBuilderOptions::create();
         options.set_verify_each(cfg!(debug_assertions));
-        let passes = std::env::var("KPASSES").unwrap_or(PASSES.into());
-        if passes.is_empty() {
-            return Ok(());
-        }
-        module.run_passes(&passes, &self.machine, options).map_err(|error| error.to_string())
+        module.run_passes(PASSES, &self.machine, options).map_err(|error| error.to_string())
     }
 
     /// An object of a module that was optimised.

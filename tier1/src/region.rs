@@ -18,10 +18,12 @@
 mod arith;
 mod call;
 mod control;
+mod counted;
 mod describe;
 mod emit;
 mod exits;
 mod memory;
+mod narrow;
 mod ops;
 mod origin;
 
@@ -32,6 +34,7 @@ use crate::{
     machine::{CompilerError, Complaints, Machine, Target},
 };
 use control::{Edge, Lowered};
+use counted::Round;
 use emit::Emit;
 use exits::Shared;
 use inkwell::{
@@ -39,7 +42,7 @@ use inkwell::{
 };
 use kiln_abi::{
     CodeObject, EntryTable, Records,
-    envelope::{self, AssembleError, Body, Head},
+    envelope::{self, AssembleError, Body, Head, STACK_ALIGN},
 };
 use kiln_ir::{
     Bounds, Cancelled,
@@ -50,6 +53,7 @@ use kiln_ir::{
         tails::Tails,
     },
 };
+use narrow::Narrowed;
 use thiserror::Error;
 
 const MISSING: CompileError = CompileError::Malformed("an operand is missing");
@@ -59,7 +63,7 @@ const NO_EXIT: CompileError = CompileError::Malformed("an exit is missing");
 /// Instructions and blocks of LLVM's for each instruction of bytecode, at most, and how many there may be
 /// besides: a bound on the time that compilation takes. Hostile code can make many stores in front of each way
 /// out.
-const MADE_RATIO_MAX: usize = 64;
+const MADE_RATIO_MAX: usize = 40;
 const MADE_FREE: usize = 2048;
 
 /// Bits of the scratch area: a result and three operands.
@@ -358,6 +362,12 @@ struct Lower<'c, 'm, 'a> {
     wanted: Vec<LimbSet>,
     /// By block, LLVM's.
     blocks: Vec<Lowered<'c>>,
+    /// What is known of values besides, and where.
+    narrowed: Narrowed<'c>,
+    /// The block being lowered; none behind the last.
+    current: Option<usize>,
+    /// The loop whose rounds are counted, while its block is lowered.
+    round: Option<Round<'c>>,
 }
 
 impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
@@ -372,7 +382,7 @@ impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
         let head = e.block()?;
         e.switch_to(head);
         let (sp, cx) = (e.param(0)?, e.param(1)?);
-        let scratch = e.alloca(SCRATCH_BITS, 16)?;
+        let scratch = e.alloca(SCRATCH_BITS, STACK_ALIGN)?;
         Ok(Self {
             function,
             records,
@@ -389,6 +399,9 @@ impl<'c, 'm, 'a> Lower<'c, 'm, 'a> {
             tails,
             wanted: demand::analyse(function),
             blocks: Vec::with_capacity(function.blocks.len()),
+            narrowed: Narrowed::new(function),
+            current: None,
+            round: None,
             e,
         })
     }

@@ -8,7 +8,7 @@ use super::function::{Block, BlockId, Target};
 
 /// The dominator tree of a function.
 #[derive(Clone, Debug)]
-pub(super) struct Dominators {
+pub struct Dominators {
     /// By block, its immediate dominator; the first's is itself.
     idom: Vec<usize>,
     /// By block: the first and last number of its subtree in a walk of the tree.
@@ -18,7 +18,11 @@ pub(super) struct Dominators {
 }
 
 impl Dominators {
-    pub(super) fn new(blocks: &[Block]) -> Self {
+    /// That of these blocks.
+    ///
+    /// # Panics
+    /// If there is no block, or an edge to none.
+    pub fn new(blocks: &[Block]) -> Self {
         let preds = predecessors(blocks);
         let mut idom: Vec<Option<usize>> = vec![None; blocks.len()];
         idom[0] = Some(0);
@@ -62,7 +66,7 @@ impl Dominators {
     }
 
     /// Whether every path to `b` goes through `a`; each block dominates itself.
-    pub(super) fn dominates(&self, a: usize, b: usize) -> bool {
+    pub fn dominates(&self, a: usize, b: usize) -> bool {
         let ((from, to), (at, _)) = (self.spans[a], self.spans[b]);
         (from..=to).contains(&at)
     }

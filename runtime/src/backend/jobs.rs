@@ -4,7 +4,7 @@
 //! *queued*, put-off ones *asked*. **Never** runs a job, and is never seen by a thread that executes.
 
 use super::{
-    Note,
+    BackendConfig, Note,
     job::{Job, Outcome, PerTier, TIERS},
 };
 use crate::hooks::Tier;
@@ -165,15 +165,19 @@ impl<S> Jobs<S> {
         }
     }
 
-    /// The next one.
-    pub(super) fn pop(&mut self) -> Option<(Tier, Queued<S>)> {
-        // One of several stays for the baseline, which others wait for: the higher tiers take far longer.
-        let higher = |worker: &&Worker<S>| {
-            worker.running.as_ref().is_some_and(|running| running.job.tier() > Tier::Baseline)
+    /// The next one. Promotions have threads of their own, if there are some: they take far longer than what
+    /// others wait for.
+    pub(super) fn pop(&mut self, config: &BackendConfig) -> Option<(Tier, Queued<S>)> {
+        let promotes = |tier: Tier| tier > config.first_tier;
+        let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
+        let promotions = running.clone().filter(|running| promotes(running.job.tier())).count();
+        let others = running.count() - promotions;
+        let may = |tier: Tier| match (promotes(tier), config.more_threads) {
+            (_, 0) => true,
+            (true, more) => promotions < more,
+            (false, _) => others < config.threads,
         };
-        let busy = self.workers.iter().filter(higher).count();
-        let only_baseline = busy > 0 && busy + 1 >= self.workers.len();
-        let mut tiers = TIERS.into_iter().filter(|&tier| tier == Tier::Baseline || !only_baseline);
+        let mut tiers = TIERS.into_iter().filter(|&tier| may(tier));
         tiers.find_map(|tier| Some((tier, self.queues.of_mut(tier).pop_front()?)))
     }
 

@@ -103,8 +103,10 @@ pub(crate) struct BackendConfig {
     pub(crate) enabled: bool,
     /// Threads that compile. With 0 there is no backend thread either.
     pub(crate) threads: usize,
-    /// Threads besides these, if there are any: for the tiers above the baseline, which take far longer.
+    /// Threads besides these, if there are any: for promotions.
     pub(crate) more_threads: usize,
+    /// The tier that code is compiled with first: only failures of that one lead to quarantine.
+    pub(crate) first_tier: Tier,
     /// Events that wait; at least 1.
     pub(crate) event_queue_len: usize,
     /// Jobs that wait, for each tier; as many requests may be put off.
@@ -143,6 +145,7 @@ impl Default for BackendConfig {
             job_queue_len: 256,
             drain_max: 256,
             more_threads: 0,
+            first_tier: Tier::Baseline,
             deadline_ms: 1000,
             optimise_deadline_ms: 30_000,
             grace_ms: 1000,

@@ -78,7 +78,7 @@ impl<W: Work> Inner<W> {
                 return None;
             }
             while !self.control.is_paused() {
-                let Some((tier, queued)) = jobs.pop() else { break };
+                let Some((tier, queued)) = jobs.pop(&self.config) else { break };
                 if let Some(refusal) = self.outdated(tier, &queued) {
                     self.drop_job(&mut jobs, tier, &queued, refusal);
                 } else if queued.subject.ticket().phase.begin() {
@@ -184,7 +184,14 @@ impl<W: Work> Inner<W> {
         let outcome = ended.outcome();
         let ticket = subject.ticket();
         let now_ms = self.control.clock.now_ms();
-        let (quota, quarantine) = ticket.quota().after(ended.attempt(), &self.config.quota, now_ms);
+        let attempt = match ended.attempt() {
+            // Without it the code keeps its program; the policy knows when to try again.
+            Attempt::Failed | Attempt::Unused | Attempt::Hopeless if self.promotes(job) => {
+                Attempt::Cancelled
+            }
+            attempt => attempt,
+        };
+        let (quota, quarantine) = ticket.quota().after(attempt, &self.config.quota, now_ms);
         ticket.note(quota);
         if let (true, Err(refusal)) = (quarantine, &outcome) {
             ticket.quarantine(refusal.to_string().into());
@@ -207,6 +214,11 @@ impl<W: Work> Inner<W> {
         if meanwhile.again {
             self.request(subject, job.tier());
         }
+    }
+
+    /// Whether a job is for a better tier than the one that code is compiled with first.
+    fn promotes(&self, job: &Job) -> bool {
+        job.tier() > self.config.first_tier
     }
 
     /// A pause came: the job waits for its end, in front of the others.

@@ -54,6 +54,7 @@ setters! {
     regions_max: usize,
     optimise_frames: u32,
     tier1_frames: u32,
+    profile_blocks: u32,
     warm_frames: u32,
     recording: bool,
     code_bytes_max: usize,

@@ -85,6 +85,11 @@ pub const VARIABLES: &[Variable] = &[
         "frames of a program with optimised regions before it gets those of tier 1"
     ),
     sets!(
+        "KILN_PROFILE_BLOCKS",
+        Count(profile_blocks, 1..=MAX, "blocks"),
+        "blocks that are interpreted and counted before a code gets optimised regions"
+    ),
+    sets!(
         "KILN_WARM_FRAMES",
         Count(warm_frames, ANY, "frames"),
         "with `all`: frames of a code that are interpreted before it is compiled"

@@ -408,6 +408,9 @@ impl Work for Shared {
 
     fn sweep(&self, stats: &BackendStats) {
         self.sweep();
+        if let Some(tier1) = &self.tier1 {
+            tier1.trim();
+        }
         self.record_metrics(|| *stats);
     }
 

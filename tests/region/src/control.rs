@@ -4,12 +4,13 @@ use crate::{
     Refused, backend,
     build::{Builder, HEAD, ones},
     run::{compile, machine, run},
-    support::HEIGHT,
+    support::{self, HEIGHT},
+    world::World,
 };
-use kiln_abi::{ExitId, POLL_BACK_EDGES, STACK_LIMIT};
+use kiln_abi::{ExitId, POLL_BACK_EDGES, STACK_LIMIT, Slot, Word};
 use kiln_ir::{
     Bounds, Cond, Limits, Op,
-    ssa::{BlockId, Function, Target, Terminator, Value},
+    ssa::{BlockId, Function, Store, Target, Terminator, Value},
 };
 use revm_primitives::U256;
 
@@ -111,6 +112,90 @@ pub fn blocks_charge_gas_or_are_left() {
         machine.set(-1, u(1));
         assert_eq!(run(&program, &mut machine).exit, exit, "{gas}");
         assert_eq!(machine.cx.gas, left);
+    }
+}
+
+/// A loop of one block: `n, a, b = n - 1, b, a + b` while `n` is not `last`. With `more`, the way out of the poll
+/// writes a word that the next round is not given.
+fn round_loop(last: u64, more: bool, bits: usize) -> Builder {
+    let mut builder = Builder::new(3, 4);
+    let first = builder.block(10);
+    let round = builder.block(23);
+    let behind = builder.block(2);
+    let n = builder.narrow_slot(first, -1, ones(bits));
+    let [a, outer] = [-2, -3].map(|slot| builder.slot(first, slot));
+    builder.end(first, Terminator::Jump(to(round, &[n, a, outer])));
+
+    let n = builder.param(round, ones(bits));
+    let [a, b] = [(); 2].map(|()| builder.param(round, U256::MAX));
+    let short = builder.function.blocks[round.0 as usize].gas_exit.unwrap();
+    let sum = builder.word(round, Op::Add, &[a, b], 0);
+    let product = builder.word(round, Op::Mul, &[a, b], 0);
+    let last = builder.constant(u(last));
+    let one = builder.constant(u(1));
+    let sub = kiln_ir::ssa::Op::Word(Op::Sub);
+    let less = builder.inst(round, sub, &[n, one], 0, Some(ones(bits)), None).unwrap();
+    let polled = match more {
+        true => builder.exit(&[(0, less), (1, b), (2, sum), (3, product)]),
+        false => builder.exit(&[(0, less), (1, b), (2, sum), (-1, outer)]),
+    };
+    builder.end(
+        round,
+        Terminator::Branch {
+            cond: Cond::Ne,
+            a: n,
+            b: last,
+            taken: back(round, &[less, b, sum], polled),
+            next: to(behind, &[]),
+        },
+    );
+    let done = builder.exit(&[(0, less), (1, product), (2, sum)]);
+    builder.end(behind, Terminator::Jump(Target::Exit(done)));
+    // The way out of the gas, which was made with the block, writes what the round was given.
+    let stores = [(0, n), (1, a), (2, b)].map(|(slot, value)| Store { slot: Slot(slot), value });
+    let function = &mut builder.function;
+    let at = function.stores_end[short.0 as usize] as usize;
+    function.stores.splice(at..at, stores);
+    function.stores_end[short.0 as usize..].iter_mut().for_each(|end| *end += 3);
+    function.exits.exits.iter_mut().skip(1).for_each(|exit| exit.height = 4);
+    builder
+}
+
+pub fn loops_of_one_block_leave_where_they_must() {
+    let mut rng = fastrand::Rng::with_seed(4);
+    for (last, more, bits) in
+        [(0, false, 256), (1, false, 64), (1, true, 64), (0, true, 256), (1, false, 256)]
+    {
+        let function = round_loop(last, more, bits).function;
+        let program = compile(&function);
+        let mut run = |gas, poll, n| {
+            let mut expected = World::new(&mut rng, &[], &function.exits);
+            expected.stack = vec![Word([7, 8, 9, 10]); STACK_LIMIT];
+            expected.height = 3;
+            let words = [u(3), u(5) << 200, u(n)];
+            expected
+                .stack
+                .iter_mut()
+                .zip(words)
+                .for_each(|(slot, word)| *slot = support::word(word));
+            (expected.gas, expected.poll) = (gas, poll);
+            let mut native = expected.clone();
+            let exit = kiln_ir::ssa::eval::run(&function, &mut expected);
+            let what = (gas, poll, n, last, more, bits);
+            assert_eq!(native.run(&program, 0), exit, "{what:?}");
+            assert_eq!(native.state(), expected.state(), "{what:?}");
+        };
+        for poll in [0, 1, 2, 3, 5, 1000, u32::MAX - 1, u32::MAX] {
+            for n in 1..6 {
+                for gas in 0..180 {
+                    run(gas, poll, n);
+                }
+                run(1 << 40, poll, n);
+            }
+            if poll < 10 {
+                run(u64::MAX, poll, 1 << 40);
+            }
+        }
     }
 }
 

@@ -71,7 +71,7 @@ macro_rules! region_tests {
         $crate::tests_of! {
             $compiler;
             words: { sums, differences, narrow_differences, products, masks, quotients_and_remainders, signed_quotients_and_remainders, signed_operands_of_one_limb_need_no_helper, comparisons, complements, shifts_by_constants, bytes_and_sign_extensions, operations_of_helpers, known_operands_are_folded },
-            control: { loops_carry_words, back_edges_poll, blocks_charge_gas_or_are_left, the_head_checks_the_stack, branches_of_all_kinds, parameters_are_exchanged, compilations_are_bounded, malformed_functions_are_refused },
+            control: { loops_of_one_block_leave_where_they_must, loops_carry_words, back_edges_poll, blocks_charge_gas_or_are_left, the_head_checks_the_stack, branches_of_all_kinds, parameters_are_exchanged, compilations_are_bounded, malformed_functions_are_refused },
             effects: { covered_memory_is_accessed, words_of_few_limbs_and_constants_are_stored, memory_behind_the_limit_is_expanded, refused_expansion_leaves_in_front_of_the_instruction, calldata_is_loaded, the_environment_is_read, guarded_helpers_act_or_leave, helpers_see_and_take_gas, instructions_run_on_the_canonical_stack },
             plan: { an_instruction_may_overwrite_what_was_written, a_word_may_be_written_on_one_path_only, a_loop_may_overwrite_what_was_written_in_front_of_it, slots_with_words_of_their_own_are_left_alone },
             hostile: { regions_are_bounded, compiled_code_is_bounded },

@@ -76,7 +76,7 @@ impl Program {
     }
 
     /// Enters at `pc`, with a context that is complete but for what belongs to the program.
-    pub fn enter(&self, cx: &mut Context, sp: *mut Word, pc: usize) -> Left {
+    pub(crate) fn enter(&self, cx: &mut Context, sp: *mut Word, pc: usize) -> Left {
         let entry = self.object.entries.get(pc).expect("an entry");
         let entries = self.object.entries.raw();
         cx.entries = entries.as_ptr();

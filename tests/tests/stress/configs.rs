@@ -1,7 +1,7 @@
 //! The engines that take turns.
 
 use crate::programs::Programs;
-use kiln_runtime::{Backend, Compile, Config};
+use kiln_runtime::{Backend, Compile, Config, Tier};
 
 /// An engine, in words and options.
 pub(crate) struct Named {
@@ -29,6 +29,13 @@ pub(crate) fn configs(programs: &Programs) -> Vec<Named> {
     let tenth = |config: &Config| (programs.code_bytes(config.clone()) / 10).max(16 << 10);
     let seen = Config { code_bytes_max: tenth(&seen), ..seen };
     let all = Config { code_bytes_max: tenth(&all), ..all };
+    let promoted = Config {
+        optimise_frames: 16,
+        profile_blocks: 8,
+        top_tier: Tier::Optimised,
+        code_bytes_max: 1 << 20,
+        ..seen.clone()
+    };
     let force = |text: &str| text.parse().expect("a mode");
     let named = |name, config| Named { name, config };
     vec![
@@ -44,6 +51,8 @@ pub(crate) fn configs(programs: &Programs) -> Vec<Named> {
             "blocks, short queues",
             Config { event_queue_len: 2, job_queue_len: 1, drain_max: 1, ..seen.clone() },
         ),
+        named("promotions", Config { compile_threads: 2, ..promoted.clone() }),
+        named("promotions, calling thread", Config { compile_threads: 0, ..promoted }),
         named("whole codes, two threads", Config { compile_threads: 2, ..all.clone() }),
         named("whole codes, swaps", Config { force: force("swap=3"), ..all.clone() }),
         named("blocks, evictions", Config { force: force("exit=5,swap=7,evict=3"), ..seen }),

@@ -7,7 +7,7 @@
 use super::{CompileError, Int, Lower, ops::bits};
 use inkwell::IntPredicate;
 use kiln_abi::{Helper, envelope::Thunk};
-use kiln_ir::{Cond, ssa};
+use kiln_ir::{Cond, Op, ssa};
 
 impl<'c> Lower<'c, '_, '_> {
     /// Whether `a cond b`.
@@ -35,6 +35,39 @@ impl<'c> Lower<'c, '_, '_> {
             Cond::Uge | Cond::Sge => IntPredicate::UGE,
         };
         self.e.compare(predicate, a, b)
+    }
+
+    /// What this block computes as `a - b`, if equality of the two is asked for: comparing that with zero, the
+    /// minuend need not be kept next to it.
+    pub(super) fn difference(
+        &self,
+        cond: Cond,
+        a: ssa::Value,
+        b: ssa::Value,
+    ) -> Option<ssa::Value> {
+        if !matches!(cond, Cond::Eq | Cond::Ne) {
+            return None;
+        }
+        let insts = &self.function.blocks[self.current?].insts;
+        let same = |inst: &&ssa::Inst| {
+            inst.op == ssa::Op::Word(Op::Sub) && inst.args[..2] == [Some(a), Some(b)]
+        };
+        let difference = insts.iter().find(same)?.dst?;
+        // All bits of it are kept.
+        let width = |value| self.width(value).ok();
+        (width(difference)? >= width(a)?.max(width(b)?)).then_some(difference)
+    }
+
+    /// Whether a difference is one of equals, or is not.
+    pub(super) fn compare_zero(
+        &mut self,
+        cond: Cond,
+        difference: ssa::Value,
+    ) -> Result<Int<'c>, CompileError> {
+        let word = self.word(difference)?;
+        let zero = self.e.int(bits(word), 0);
+        let predicate = if cond == Cond::Eq { IntPredicate::EQ } else { IntPredicate::NE };
+        self.e.compare(predicate, word, zero)
     }
 
     /// Whether a word is 2^64 or more; none if it is known that it is not.

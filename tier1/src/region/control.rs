@@ -99,14 +99,20 @@ impl<'c> Lower<'c, '_, '_> {
 
     fn block(&mut self, index: usize) -> Result<(), CompileError> {
         let (block, lowered) = (&self.function.blocks[index], self.blocks[index].clone());
+        self.current = Some(index);
         self.e.switch_to(lowered.block);
         self.enter_edge(&lowered.edge);
-        for (&param, phi) in block.params.iter().zip(&lowered.params) {
-            self.define(param, phi.as_basic_value().into_int_value())?;
-        }
+        self.round = None;
         let id = BlockId(index as u32);
         self.e.origin(Origin::Charge(id));
-        self.charge(block)?;
+        if let Some(counted) = self.countable(index) {
+            self.begin_rounds(index, &counted, &lowered.params)?;
+        } else {
+            for (&param, phi) in block.params.iter().zip(&lowered.params) {
+                self.define(param, phi.as_basic_value().into_int_value())?;
+            }
+            self.charge(block)?;
+        }
         for inst in &block.insts {
             self.e.origin(Origin::Inst(inst.pc));
             self.inst(inst)?;
@@ -133,7 +139,10 @@ impl<'c> Lower<'c, '_, '_> {
         match terminator {
             Terminator::Jump(target) => self.go(target),
             Terminator::Branch { cond, a, b, taken, next } => {
-                let holds = self.compare(*cond, *a, *b)?;
+                let holds = match self.difference(*cond, *a, *b) {
+                    Some(difference) => self.compare_zero(*cond, difference)?,
+                    None => self.compare(*cond, *a, *b)?,
+                };
                 let (taken_block, next_block) = (self.e.block()?, self.e.block()?);
                 self.e.branch(holds, taken_block, next_block)?;
                 let (gas, poll) = (self.gas, self.poll);
@@ -149,6 +158,10 @@ impl<'c> Lower<'c, '_, '_> {
 
     /// Ends the block.
     fn go(&mut self, target: &Target) -> Result<(), CompileError> {
+        if self.next_round(target)? {
+            return Ok(());
+        }
+        self.end_round()?;
         match target {
             Target::Block { block, args } => self.jump(*block, args),
             Target::Back { block, args, exit } => {

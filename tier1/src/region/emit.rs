@@ -428,6 +428,9 @@ impl<'c, 'm> Emit<'c, 'm> {
     }
 
     pub(super) fn mul(&mut self, a: IntValue<'c>, b: IntValue<'c>) -> Made<IntValue<'c>> {
+        // As many as it has partial products.
+        let limbs = a.get_type().get_bit_width() as usize / 64;
+        self.made += limbs * limbs;
         self.made()?;
         Ok(self.builder.build_int_mul(a, b, "")?)
     }
@@ -491,6 +494,17 @@ impl<'c, 'm> Emit<'c, 'm> {
     ) -> Made<IntValue<'c>> {
         self.made()?;
         Ok(self.builder.build_int_compare(predicate, a, b, "")?)
+    }
+
+    /// `a` if the condition holds, else `b`.
+    pub(super) fn select(
+        &mut self,
+        condition: IntValue<'c>,
+        a: IntValue<'c>,
+        b: IntValue<'c>,
+    ) -> Made<IntValue<'c>> {
+        self.made()?;
+        Ok(self.builder.build_select(condition, a, b, "")?.into_int_value())
     }
 
     /// The value with so many bits: cut off, or zeros above.

@@ -98,7 +98,7 @@ impl<'c> Lower<'c, '_, '_> {
         self.store_all(&stores)
     }
 
-    fn store_all(&mut self, stores: &[Store]) -> Result<(), CompileError> {
+    pub(super) fn store_all(&mut self, stores: &[Store]) -> Result<(), CompileError> {
         for store in stores {
             let word = self.word_in(store.value, 256)?;
             let at = self.e.offset(self.sp, displacement(store.slot))?;
@@ -127,6 +127,8 @@ impl<'c> Lower<'c, '_, '_> {
 
     /// The blocks that ways out share, once all that jump to them are there.
     pub(super) fn finish_exits(&mut self) -> Result<(), CompileError> {
+        // In no block: what these write is what all who go through them know.
+        self.current = None;
         self.e.origin(Origin::Exits);
         // Tails go on in those that lie before them.
         for tail in (0..self.tails.tails.len()).rev() {

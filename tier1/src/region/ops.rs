@@ -37,7 +37,7 @@ impl<'c> Lower<'c, '_, '_> {
     /// A value that is computed already, or a constant, in as many bits as it is kept.
     pub(super) fn word(&self, value: ssa::Value) -> Result<Int<'c>, CompileError> {
         match self.words.get(value.0 as usize) {
-            Some(Some(word)) => Ok(*word),
+            Some(Some(word)) => Ok(self.narrowed.get(value, self.current).unwrap_or(*word)),
             Some(None) => match self.function.constant(value) {
                 Some(word) => Ok(self.constant(word)),
                 None => Err(CompileError::Malformed("a value is used before it is defined")),
@@ -138,16 +138,19 @@ impl<'c> Lower<'c, '_, '_> {
                 self.by_immediate(op, a, inst.imm, width)?
             }
             Op::Mload => {
-                let (a, exit) = (self.word(self.arg(inst, 0)?)?, exit()?);
-                self.mload(a, width, exit)?
+                let (at, exit) = (self.arg(inst, 0)?, exit()?);
+                let loaded = self.mload(self.word(at)?, width, exit)?;
+                self.fits_limb(at)?;
+                loaded
             }
             Op::Mstore | Op::Mstore8 => {
-                let (a, exit) = (self.word(self.arg(inst, 0)?)?, exit()?);
-                let b = self.word(self.arg(inst, 1)?)?;
+                let (at, exit) = (self.arg(inst, 0)?, exit()?);
+                let (a, b) = (self.word(at)?, self.word(self.arg(inst, 1)?)?);
                 match op {
                     Op::Mstore => self.mstore(a, b, exit)?,
                     _ => self.mstore8(a, b, exit)?,
                 }
+                self.fits_limb(at)?;
                 return Ok(None);
             }
             // It never refuses.

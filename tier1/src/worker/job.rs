@@ -55,6 +55,8 @@ pub struct Answer {
     /// An object for each region that was compiled: with the table of entries of the whole code, and at most
     /// as many as the request's [`Choice::regions_max`].
     pub objects: Vec<CodeObject>,
+    /// Regions that were chosen and have no object: they failed, or the time was over before.
+    pub left_out: u32,
     /// Where the time went.
     pub phases: Phases,
     /// EVM instructions in all regions, copies of one counted each.

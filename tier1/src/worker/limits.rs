@@ -1,8 +1,7 @@
 //! The limits that a worker process sets itself.
 //!
 //! **Owns** what they are and how they are set: address space, CPU time by job, core dumps, priority.
-//! **Callers guarantee** that the process is a worker and nothing else. **Never** raises a limit over one that
-//! the process was started with.
+//! **Callers guarantee** that the process is a worker and nothing else. **Never** raises a hard limit.
 
 use super::server::ServeError;
 use rustix::{
@@ -34,8 +33,8 @@ impl Confine {
         let limit = |what| move |source: io::Error| ServeError::Limit { what, source };
         let memory =
             address_space_bytes().map_err(limit("memory"))?.saturating_add(self.memory_bytes_max);
-        lower(Resource::As, memory, memory).map_err(limit("memory"))?;
-        lower(Resource::Core, 0, 0).map_err(limit("core dumps"))?;
+        limit_to(Resource::As, memory, memory).map_err(limit("memory"))?;
+        limit_to(Resource::Core, 0, 0).map_err(limit("core dumps"))?;
         // The limit does not hold where the kernel hands core dumps to a program.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(|errno| limit("core dumps")(errno.into()))?;
@@ -50,12 +49,12 @@ impl Confine {
 pub(super) fn limit_cpu(deadline_ms: u32) -> Result<(), ServeError> {
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.max(0) as u64;
     let soft = used + u64::from(deadline_ms).div_ceil(1000) + CPU_MARGIN_S;
-    lower(Resource::Cpu, soft, u64::MAX)
+    limit_to(Resource::Cpu, soft, u64::MAX)
         .map_err(|source| ServeError::Limit { what: "CPU time", source })
 }
 
 /// Sets a limit, at most to what the hard limit is.
-fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+fn limit_to(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let hard = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let maximum = hard.min(maximum);
     let value = |value| (value != u64::MAX).then_some(value);

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 /// Compiles the regions that a request asks for, the hottest first, with `compile`.
 ///
 /// A region that fails stays on its tier; the others are answered. The same if the job is called off after the
-/// first of them: who asked may have use for it. [`super::Phases::optimise_ns`] is the compiler's to say, and
+/// first of them: who asked may have use for it. [`Answer::left_out`] counts them. [`super::Phases::optimise_ns`] is the compiler's to say, and
 /// part of [`super::Phases::codegen_ns`] here.
 ///
 /// # Errors
@@ -58,6 +58,7 @@ pub fn compile_regions(
             }
         }
     }
+    answer.left_out = (regions.len() - answer.objects.len()) as u32;
     answer.cpu_ns = now.saturating_sub(start);
     match first_error {
         Some(error) if answer.objects.is_empty() => Err(error),
@@ -149,10 +150,11 @@ mod tests {
         assert!(all > 2);
         let failed = || JobError::Failed("no".into());
         let answer = compile(&request, |at| (at == 0).then(failed)).expect("the others");
-        assert_eq!(answer.objects.len(), all - 1);
+        assert_eq!((answer.objects.len(), answer.left_out), (all - 1, 1));
         assert_eq!(compile(&request, |_| Some(failed())), Err(failed()));
         let cancelled = |at| (at == 2).then_some(JobError::Cancelled);
-        assert_eq!(compile(&request, cancelled).expect("two").objects.len(), 2);
+        let answer = compile(&request, cancelled).expect("two");
+        assert_eq!((answer.objects.len(), answer.left_out as usize), (2, all - 2));
         assert_eq!(compile(&request, |_| Some(JobError::Cancelled)), Err(JobError::Cancelled));
     }
 

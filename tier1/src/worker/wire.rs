@@ -294,7 +294,7 @@ pub(super) fn encode_cancel(id: u64) -> Result<Vec<u8>, WireError> {
 
 #[derive(Serialize, Deserialize)]
 enum WireResult<'a> {
-    Done { phases: [u64; 4], instructions: u64, cpu_ns: u64, objects: u32 },
+    Done { phases: [u64; 4], instructions: u64, cpu_ns: u64, left_out: u32, objects: u32 },
     Cancelled,
     Failed(&'a str),
     TooLarge(&'a str),
@@ -326,7 +326,7 @@ pub(super) fn encode_answer(
 }
 
 fn add_objects(frame: Frame, answer: &Answer) -> Result<Frame, WireError> {
-    let Answer { objects, phases, instructions, cpu_ns } = answer;
+    let Answer { objects, left_out, phases, instructions, cpu_ns } = answer;
     let Phases { analyse_ns, build_ns, optimise_ns, codegen_ns } = *phases;
     let short = |size: usize| {
         u32::try_from(size).map_err(|_| WireError::Malformed("a number beyond 32 bits"))
@@ -335,6 +335,7 @@ fn add_objects(frame: Frame, answer: &Answer) -> Result<Frame, WireError> {
         phases: [analyse_ns, build_ns, optimise_ns, codegen_ns],
         instructions: *instructions,
         cpu_ns: *cpu_ns,
+        left_out: *left_out,
         objects: short(objects.len())?,
     })?;
     for object in objects {
@@ -362,10 +363,11 @@ pub(super) fn decode_answer(
     let (result, mut rest) = postcard::take_from_bytes(rest)?;
     let mut answer = Answer::default();
     let error = match result {
-        WireResult::Done { phases, instructions, cpu_ns, objects } => {
+        WireResult::Done { phases, instructions, cpu_ns, left_out, objects } => {
             let [analyse_ns, build_ns, optimise_ns, codegen_ns] = phases;
             answer.phases = Phases { analyse_ns, build_ns, optimise_ns, codegen_ns };
             (answer.instructions, answer.cpu_ns) = (instructions, cpu_ns);
+            answer.left_out = left_out;
             let mut budget = Budget::new(request, max);
             for _ in 0..objects {
                 let (object, behind) = postcard::take_from_bytes::<WireObject<'_>>(rest)?;

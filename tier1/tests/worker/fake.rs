@@ -108,6 +108,7 @@ pub(super) fn answer(job: &JobRequest) -> Answer {
     let object = CodeObject { text, code_len: records, records, entries, blocks: 2 };
     Answer {
         objects: vec![object],
+        left_out: 5,
         phases: Phases { analyse_ns: 1, build_ns: 2, optimise_ns: 3, codegen_ns: 4 },
         instructions: job.counts.len() as u64,
         cpu_ns: 0,

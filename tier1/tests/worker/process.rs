@@ -96,11 +96,14 @@ pub(super) fn pid_in(path: &Path) -> u32 {
     wait_for(|| fs::read_to_string(path).ok()).parse().expect("a number")
 }
 
-/// Whether a process runs: one that no one reaped does not.
+/// Whether a process runs, be it with one thread: one that no one reaped does not.
 pub(super) fn is_running(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // Behind the name, which is in parentheses.
-    !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else { return false };
+        // Behind the name, which is in parentheses.
+        !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// Runs a test; then there is no child, and no descriptor that was not there before.

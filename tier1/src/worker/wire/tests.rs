@@ -92,6 +92,7 @@ fn object(rng: &mut Rng, bytecode: &[u8]) -> CodeObject {
 fn answer(rng: &mut Rng, request: &JobRequest) -> Answer {
     Answer {
         objects: (0..rng.usize(..3)).map(|_| object(rng, &request.bytecode)).collect(),
+        left_out: rng.u32(..),
         phases: Phases {
             analyse_ns: rng.u64(..),
             build_ns: rng.u64(..),
