@@ -17,7 +17,7 @@ use revm::context::{ContextTr, FrameStack};
 use revm::handler::evm::{ContextDbError, FrameInitResult};
 use revm::handler::instructions::EthInstructions;
 use revm::handler::{EthFrame, EvmTr, FrameInitOrResult, FrameResult, MainnetEvm};
-use revm::inspector::{InspectEvm, Inspector, InspectorEvmTr};
+use revm::inspector::{InspectEvm, Inspector};
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::interpreter::interpreter_action::FrameInit;
 use revm::interpreter::interpreter_types::Jumps;
@@ -209,11 +209,10 @@ type Instructions = EthInstructions<EthInterpreter, CaseContext>;
 /// The same, however a user gets at the tables.
 #[test]
 fn replaced_through_every_way_to_the_tables() {
-    let ways: [fn(&mut Tiered<Evm>) -> &mut Instructions; 4] = [
+    let ways: [fn(&mut Tiered<Evm>) -> &mut Instructions; 3] = [
         |evm| &mut evm.inner_mut().instruction,
         |evm| evm.ctx_instructions().1,
         |evm| evm.all_mut().1,
-        |evm| evm.all_mut_inspector().1,
     ];
     for (engine, way) in
         engines().into_iter().flat_map(|engine| ways.map(|way| (engine.clone(), way)))
