@@ -125,6 +125,7 @@ impl Report {
             "fixture",
             "µs",
             "kept",
+            "alone",
             "new",
             "goal",
             "compile ms, first",
@@ -137,8 +138,9 @@ impl Report {
             "LLVM-only JIT",
         ]);
         for row in self.rows.iter().chain([total]) {
-            let (Some(kept), Some(built), Some(cost)) = (
+            let (Some(kept), Some(alone), Some(built), Some(cost)) = (
                 row.transactions.kept.tiers.get(at),
+                row.transactions.alone.tiers.get(at),
                 row.transactions.built.tiers.get(at),
                 row.costs.get(at),
             ) else {
@@ -149,6 +151,7 @@ impl Report {
                 row.name.clone(),
                 us(kept.ns),
                 format!("{:.2}x", kept.ratio),
+                format!("{:.2}x", alone.ratio),
                 format!("{:.2}x", built.ratio),
                 goal(tier, row),
                 format!("{:.2}", ms(cost.first.compile_cpu_ns)),

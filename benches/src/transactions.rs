@@ -4,7 +4,16 @@
 use crate::{BenchError, Ready, Subject, Tier, median};
 use kiln::{
     Config, Engine, Tiered,
-    fixture::{Executed, FixtureDb, FixtureEvm, Prepared, check, execute, plain_evm},
+    fixture::{
+        Executed, FixtureContext, FixtureDb, FixtureDbError, FixtureEvm, FixtureTx, Prepared,
+        check, execute, plain_evm,
+    },
+};
+use revm::{
+    ExecuteCommitEvm, ExecuteEvm,
+    context::{ContextTr, TxEnv},
+    context_interface::result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
+    handler::EvmTr,
 };
 use std::{
     mem,
@@ -83,6 +92,8 @@ fn median_quotient(a: &[u64], b: &[u64]) -> f64 {
 pub struct Transactions {
     /// In an EVM that ran other transactions before, as most transactions of a block do.
     pub kept: Times,
+    /// The same without committing to the database, which is no EVM's work: `transact` alone.
+    pub alone: Times,
     /// Each time in an EVM that was just built.
     pub built: Times,
     /// Rounds.
@@ -110,8 +121,8 @@ impl Transactions {
         for (runner, name) in kept.iter_mut().zip(names) {
             verify(subject, name, &runner.run(&subject.prepared))?;
         }
-        let mut times_kept = Samples::new(kept.len());
-        let mut times_built = Samples::new(kept.len());
+        let [mut times_kept, mut times_alone, mut times_built] =
+            std::array::from_fn(|_| Samples::new(kept.len()));
         let start = Instant::now();
         let mut rounds = 0;
         while rounds < budget.rounds_max
@@ -121,18 +132,25 @@ impl Transactions {
             for turn in 0..kept.len() {
                 let engine = (rounds + turn) % kept.len();
                 times_kept.add(engine, &kept[engine].run(&subject.prepared).0);
+                times_alone.add(engine, &kept[engine].run_alone(&subject.prepared));
                 times_built.add(engine, &kept[engine].rebuilt(subject).run(&subject.prepared).0);
             }
             rounds += 1;
         }
         let tiers: Vec<Tier> = ready.iter().map(|ready| ready.tier).collect();
-        Ok(Self { kept: times_kept.medians(&tiers), built: times_built.medians(&tiers), rounds })
+        Ok(Self {
+            kept: times_kept.medians(&tiers),
+            alone: times_alone.medians(&tiers),
+            built: times_built.medians(&tiers),
+            rounds,
+        })
     }
 
     /// The sum of two with the same tiers.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             kept: self.kept.plus(&other.kept),
+            alone: self.alone.plus(&other.alone),
             built: self.built.plus(&other.built),
             rounds: self.rounds + other.rounds,
         }
@@ -190,25 +208,53 @@ impl Runner {
 
     /// Runs all transactions on a fresh state.
     fn run(&mut self, prepared: &Prepared) -> Round {
-        let fresh = prepared.db.clone();
-        let database = |evm: &mut FixtureEvm, db| mem::replace(database_of(evm), db);
         match self {
-            Self::Plain(evm) => {
-                database(evm, fresh);
-                let executed = execute(evm, &prepared.txs);
-                (executed, database(evm, FixtureDb::default()))
-            }
-            Self::Tiered(evm) => {
-                database(evm.inner_mut(), fresh);
-                let executed = execute(&mut **evm, &prepared.txs);
-                (executed, database(evm.inner_mut(), FixtureDb::default()))
-            }
+            Self::Plain(evm) => on_fresh_state(evm, prepared, execute),
+            Self::Tiered(evm) => on_fresh_state(&mut **evm, prepared, execute),
         }
+    }
+
+    /// The same; commits are not timed.
+    fn run_alone(&mut self, prepared: &Prepared) -> Executed {
+        let (executed, _) = match self {
+            Self::Plain(evm) => on_fresh_state(evm, prepared, transact),
+            Self::Tiered(evm) => on_fresh_state(&mut **evm, prepared, transact),
+        };
+        executed
     }
 }
 
-fn database_of(evm: &mut FixtureEvm) -> &mut FixtureDb {
-    &mut evm.ctx.journaled_state.database
+fn on_fresh_state<E: EvmTr<Context = FixtureContext>>(
+    evm: &mut E,
+    prepared: &Prepared,
+    run: fn(&mut E, &[FixtureTx]) -> Executed,
+) -> Round {
+    *evm.ctx_mut().db_mut() = prepared.db.clone();
+    let executed = run(evm, &prepared.txs);
+    (executed, mem::take(evm.ctx_mut().db_mut()))
+}
+
+/// As [`execute`], but times the transactions alone.
+fn transact<E>(evm: &mut E, txs: &[FixtureTx]) -> Executed
+where
+    E: ExecuteCommitEvm
+        + ExecuteEvm<
+            ExecutionResult = ExecutionResult<HaltReason>,
+            Error = EVMError<FixtureDbError, InvalidTransaction>,
+            Tx = TxEnv,
+        >,
+{
+    let (mut results, mut elapsed) = (Vec::with_capacity(txs.len()), Duration::ZERO);
+    for tx in txs.to_vec() {
+        let start = Instant::now();
+        let outcome = evm.transact(tx);
+        elapsed += start.elapsed();
+        results.push(outcome.map(|outcome| {
+            evm.commit(outcome.state);
+            outcome.result
+        }));
+    }
+    Executed { elapsed, results }
 }
 
 /// Compares what a fixture expects.

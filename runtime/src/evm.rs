@@ -22,7 +22,7 @@ use kiln_abi::EnterFn;
 use revm::{
     Database, DatabaseCommit, ExecuteCommitEvm, ExecuteEvm, InspectCommitEvm, InspectEvm,
     InspectSystemCallEvm, Inspector, SystemCallCommitEvm, SystemCallEvm,
-    context::{ContextSetters, ContextTr, FrameStack, JournalTr},
+    context::{ContextSetters, ContextTr, Evm, FrameStack, JournalTr},
     context_interface::{
         Cfg,
         result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction, ResultAndState},
@@ -141,12 +141,6 @@ impl<EVM> Tiered<EVM> {
         &self.evm
     }
 
-    /// The wrapped EVM. Instructions and gas that are replaced in it are noticed when the next
-    /// transaction begins.
-    pub fn inner_mut(&mut self) -> &mut EVM {
-        &mut self.evm
-    }
-
     /// The wrapped EVM, without kiln.
     pub fn into_inner(self) -> EVM {
         self.evm
@@ -159,6 +153,20 @@ impl<EVM> Tiered<EVM> {
 }
 
 impl<EVM: EthEvm> Tiered<EVM> {
+    /// The wrapped EVM. Instructions and gas that are replaced in it are noticed when the next
+    /// transaction begins.
+    pub fn inner_mut(&mut self) -> &mut EVM {
+        self.expose();
+        &mut self.evm
+    }
+
+    /// To be called before anybody gets the wrapped EVM or its instructions to write to.
+    #[inline]
+    fn expose(&mut self) {
+        let (_, instructions, _, _) = self.evm.all();
+        self.watch.expose(instructions.instruction_table());
+    }
+
     /// Declares what the wrapped EVM's instruction table is at this moment. What differs from it
     /// later counts as replaced.
     ///
@@ -293,6 +301,15 @@ fn run_forced<H: Host>(
     frame::run(interpreter, host, tables, held, &mut safepoints);
 }
 
+/// revm's own EVM with the parts of another one, and without an inspector.
+type Plain<EVM> = Evm<
+    <EVM as EvmTr>::Context,
+    (),
+    <EVM as EvmTr>::Instructions,
+    <EVM as EvmTr>::Precompiles,
+    <EVM as EvmTr>::Frame,
+>;
+
 impl<EVM> Tiered<EVM>
 where
     EVM: EthEvm<Instructions = EthInstructions<EthInterpreter, <EVM as EvmTr>::Context>>,
@@ -303,7 +320,12 @@ where
         let (context, instructions) = evm.ctx_instructions();
         let spec = context.cfg().spec().into();
         *instructions = EthInstructions::new_mainnet_with_spec(spec);
-        Self::new(evm, engine).declare(Declared::Mainnet)
+        let mut tiered = Self::new(evm, engine);
+        // revm's own EVM writes to its tables nowhere. Another one may, in any of its methods.
+        if typeid::of::<EVM>() == typeid::of::<Plain<EVM>>() {
+            tiered.watch.seal();
+        }
+        tiered.declare(Declared::Mainnet)
     }
 }
 
@@ -329,7 +351,29 @@ impl<EVM: EthEvm> EvmTr for Tiered<EVM> {
         &mut Self::Precompiles,
         &mut FrameStack<Self::Frame>,
     ) {
+        self.expose();
         self.evm.all_mut()
+    }
+
+    // What revm's handlers use: none of it is an instruction table.
+    #[inline]
+    fn ctx(&mut self) -> &mut Self::Context {
+        self.evm.ctx()
+    }
+
+    #[inline]
+    fn ctx_mut(&mut self) -> &mut Self::Context {
+        self.evm.ctx_mut()
+    }
+
+    #[inline]
+    fn ctx_precompiles(&mut self) -> (&mut Self::Context, &mut Self::Precompiles) {
+        self.evm.ctx_precompiles()
+    }
+
+    #[inline]
+    fn frame_stack(&mut self) -> &mut FrameStack<Self::Frame> {
+        self.evm.frame_stack()
     }
 
     #[inline]
@@ -472,6 +516,7 @@ impl<EVM: EthEvm + InspectorEvmTr> InspectorEvmTr for Tiered<EVM> {
         &mut FrameStack<Self::Frame>,
         &mut Self::Inspector,
     ) {
+        self.expose();
         self.evm.all_mut_inspector()
     }
 

@@ -13,10 +13,13 @@ use kiln_tests::handler::CaseContext;
 use kiln_tests::{Case, engine};
 use kiln_tests_middle as middle;
 use revm::bytecode::opcode as op;
-use revm::context::ContextTr;
-use revm::handler::{EvmTr, MainnetEvm};
+use revm::context::{ContextTr, FrameStack};
+use revm::handler::evm::{ContextDbError, FrameInitResult};
+use revm::handler::instructions::EthInstructions;
+use revm::handler::{EthFrame, EvmTr, FrameInitOrResult, FrameResult, MainnetEvm};
 use revm::inspector::{InspectEvm, Inspector};
 use revm::interpreter::interpreter::EthInterpreter;
+use revm::interpreter::interpreter_action::FrameInit;
 use revm::interpreter::interpreter_types::Jumps;
 use revm::interpreter::{CallInputs, CallOutcome, Interpreter};
 use revm::primitives::{Address, Log, U256, hardfork::SpecId};
@@ -196,6 +199,108 @@ fn replaced_between_transactions() {
             let expected = plain.transact_commit(tx(&case, step)).expect("runs");
             let actual = tiered.transact_commit(tx(&case, step)).expect("runs");
             assert_eq!(expected, actual, "step {step}");
+        }
+        assert!(engine.stats().native_entries > 0);
+    }
+}
+
+type Instructions = EthInstructions<EthInterpreter, CaseContext>;
+
+/// The same, however a user gets at the tables.
+#[test]
+fn replaced_through_every_way_to_the_tables() {
+    let ways: [fn(&mut Tiered<Evm>) -> &mut Instructions; 3] = [
+        |evm| &mut evm.inner_mut().instruction,
+        |evm| evm.ctx_instructions().1,
+        |evm| evm.all_mut().1,
+    ];
+    for (engine, way) in
+        engines().into_iter().flat_map(|engine| ways.map(|way| (engine.clone(), way)))
+    {
+        let case = Case { repeat: 1, ..case() };
+        let db = CaseDb::new(&case);
+        let mut plain = context(&case, &db).build_mainnet();
+        let mut tiered = Tiered::mainnet(context(&case, &db).build_mainnet(), engine);
+        for step in 0..6 {
+            for instructions in [&mut plain.instruction, way(&mut tiered)] {
+                match step {
+                    1 => instructions.insert_gas(op::XOR, 500),
+                    3 => {
+                        for (opcode, instruction) in middle::replacements() {
+                            instructions.insert_instruction(opcode, instruction, middle::GAS);
+                        }
+                    }
+                    4 => *instructions = Instructions::new_mainnet_with_spec(case.spec),
+                    _ => {}
+                }
+            }
+            let expected = plain.transact_commit(tx(&case, step)).expect("runs");
+            let actual = tiered.transact_commit(tx(&case, step)).expect("runs");
+            assert_eq!(expected, actual, "step {step}");
+        }
+    }
+}
+
+/// An EVM that makes XOR dearer itself with every transaction.
+struct Restless {
+    evm: Evm,
+    transactions: u16,
+}
+
+impl EvmTr for Restless {
+    type Context = CaseContext;
+    type Instructions = Instructions;
+    type Precompiles = <Evm as EvmTr>::Precompiles;
+    type Frame = EthFrame<EthInterpreter>;
+
+    fn all(&self) -> (&CaseContext, &Instructions, &Self::Precompiles, &FrameStack<Self::Frame>) {
+        self.evm.all()
+    }
+
+    fn all_mut(
+        &mut self,
+    ) -> (&mut CaseContext, &mut Instructions, &mut Self::Precompiles, &mut FrameStack<Self::Frame>)
+    {
+        self.evm.all_mut()
+    }
+
+    fn frame_init(
+        &mut self,
+        init: FrameInit,
+    ) -> Result<FrameInitResult<'_, Self::Frame>, ContextDbError<CaseContext>> {
+        if self.evm.frame_stack.index().is_none() {
+            self.transactions += 1;
+            self.evm.instruction.insert_gas(op::XOR, 100 * self.transactions);
+        }
+        self.evm.frame_init(init)
+    }
+
+    fn frame_run(&mut self) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<CaseContext>> {
+        self.evm.frame_run()
+    }
+
+    fn frame_return_result(
+        &mut self,
+        result: FrameResult,
+    ) -> Result<Option<FrameResult>, ContextDbError<CaseContext>> {
+        self.evm.frame_return_result(result)
+    }
+}
+
+/// Nobody but revm's own EVM is trusted to leave its tables alone.
+#[test]
+fn an_evm_that_replaces_its_own() {
+    for engine in engines() {
+        let case = Case { repeat: 1, ..case() };
+        let db = CaseDb::new(&case);
+        let mut plain = context(&case, &db).build_mainnet();
+        let evm = Restless { evm: context(&case, &db).build_mainnet(), transactions: 0 };
+        let mut tiered = Tiered::mainnet(evm, engine.clone());
+        for nonce in 0..4 {
+            plain.instruction.insert_gas(op::XOR, 100 * (nonce as u16 + 1));
+            let expected = plain.transact_commit(tx(&case, nonce)).expect("runs");
+            let actual = tiered.transact_commit(tx(&case, nonce)).expect("runs");
+            assert_eq!(expected, actual, "transaction {nonce}");
         }
         assert!(engine.stats().native_entries > 0);
     }

@@ -35,6 +35,7 @@ impl Report {
             "compile_ns_per_instruction": c.per_instruction(c.median_ns),
             "code_bytes_per_instruction": c.per_instruction(c.code_bytes),
             "kept_evm": times(&row.transactions.kept),
+            "kept_evm_without_commit": times(&row.transactions.alone),
             "new_evm": times(&row.transactions.built),
             "rounds": row.transactions.rounds,
             "compile": costs.map(|(&tier, cost)| compile(tier, cost)).collect::<Vec<_>>(),
