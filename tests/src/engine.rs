@@ -17,9 +17,6 @@ use revm::state::EvmState;
 use revm::{DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Safepoints between evictions of optimised regions, at least.
-const EVICT_EVERY: u32 = 7;
-
 /// Whether there is machine code for this target.
 const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
 
@@ -243,9 +240,9 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
     let optimised = Config { first_tier: Tier::Optimised, ..all.clone() };
     let evaluator = |config| Config { backend: Backend::Evaluator, ..config };
     let mut engines = vec![start("evaluator", evaluator(all.clone()))?];
-    // An eviction has regions made again at a JUMPDEST soon after, which takes minutes if it is at each
-    // safepoint.
-    let keeps = force.evict_every.is_none_or(|every| every.get() >= EVICT_EVERY);
+    // An eviction has regions made again at a JUMPDEST soon after: thousands of times, which takes minutes.
+    // The stress test evicts optimised programs.
+    let keeps = force.evict_every.is_none();
     if keeps {
         engines.push(start("evaluator of regions", evaluator(optimised.clone()))?);
     }
