@@ -112,7 +112,7 @@ impl Transactions {
     ) -> Result<Self, BenchError> {
         let off = Engine::new(Config { enabled: false, ..Config::eager() })?;
         let mut kept = Vec::with_capacity(ready.len() + 2);
-        kept.push(Runner::Plain(plain_evm(&subject.prepared)));
+        kept.push(Runner::Plain(Box::new(plain_evm(&subject.prepared))));
         let engines = ready.iter().map(|ready| &ready.engine);
         kept.extend([&off].into_iter().chain(engines).map(|engine| tiered(subject, engine)));
         let names = ["interpreter", "switched off"].into_iter();
@@ -189,7 +189,7 @@ type Round = (Executed, FixtureDb);
 
 /// An EVM.
 enum Runner {
-    Plain(FixtureEvm),
+    Plain(Box<FixtureEvm>),
     Tiered(Box<Tiered<FixtureEvm>>),
 }
 
@@ -201,7 +201,7 @@ impl Runner {
     /// A new EVM on the same engine.
     fn rebuilt(&self, subject: &Subject) -> Self {
         match self {
-            Self::Plain(_) => Self::Plain(plain_evm(&subject.prepared)),
+            Self::Plain(_) => Self::Plain(Box::new(plain_evm(&subject.prepared))),
             Self::Tiered(evm) => tiered(subject, evm.engine()),
         }
     }
@@ -209,7 +209,7 @@ impl Runner {
     /// Runs all transactions on a fresh state.
     fn run(&mut self, prepared: &Prepared) -> Round {
         match self {
-            Self::Plain(evm) => on_fresh_state(evm, prepared, execute),
+            Self::Plain(evm) => on_fresh_state(&mut **evm, prepared, execute),
             Self::Tiered(evm) => on_fresh_state(&mut **evm, prepared, execute),
         }
     }
@@ -217,7 +217,7 @@ impl Runner {
     /// The same; commits are not timed.
     fn run_alone(&mut self, prepared: &Prepared) -> Executed {
         let (executed, _) = match self {
-            Self::Plain(evm) => on_fresh_state(evm, prepared, transact),
+            Self::Plain(evm) => on_fresh_state(&mut **evm, prepared, transact),
             Self::Tiered(evm) => on_fresh_state(&mut **evm, prepared, transact),
         };
         executed
@@ -245,7 +245,7 @@ where
         >,
 {
     let (mut results, mut elapsed) = (Vec::with_capacity(txs.len()), Duration::ZERO);
-    for tx in txs.to_vec() {
+    for tx in txs.iter().cloned() {
         let start = Instant::now();
         let outcome = evm.transact(tx);
         elapsed += start.elapsed();
