@@ -83,6 +83,10 @@ fn measure(arguments: &Arguments) -> Result<Report, BenchError> {
             continue;
         }
         let compilation = Compilation::measure(&subject)?;
+        // Only precompiles run.
+        if compilation.instructions == 0 {
+            continue;
+        }
         let ready = tiers.iter().map(|&tier| Ready::new(tier, &subject));
         let ready = ready.collect::<Result<Vec<_>, _>>()?;
         let costs = ready.iter().map(|ready| ready.cost).collect();
