@@ -180,9 +180,9 @@ impl Policy {
             None | Some(Tier::Tier1) => return Action::Nothing,
         };
         let price = u64::from(price) << state.tries.min(TRIES_MAX);
-        if next > self.top_tier || u64::from(state.worked) < price || state.profiling {
+        if next > self.top_tier || u64::from(state.worked) < price {
             Action::Nothing
-        } else if !state.profiled {
+        } else if state.profiling || !state.profiled {
             Action::Profile
         } else {
             Action::Promote(next)
@@ -314,6 +314,13 @@ mod tests {
         assert_eq!(worked(Tier::Optimised, 999, true), Action::Nothing);
         assert_eq!(worked(Tier::Optimised, 1000, true), Action::Promote(Tier::Tier1));
         assert_eq!(worked(Tier::Tier1, u32::MAX, true), Action::Nothing);
+    }
+
+    #[test]
+    fn half_a_profile_promotes_nobody() {
+        let state = State { worked: 100, profiled: true, profiling: true, ..State::default() };
+        let state = State { tier: Some(Tier::Baseline), ..state };
+        assert_eq!(SOME.decide(&state, Event::Worked), Action::Profile);
     }
 
     #[test]

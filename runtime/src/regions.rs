@@ -100,9 +100,7 @@ impl Optimiser<'_> {
         CRANELIFT.set(Some(compiler));
         Ok(regions)
     }
-}
 
-impl Optimiser<'_> {
     /// Regions compiled by LLVM.
     pub(crate) fn tier1(
         &self,

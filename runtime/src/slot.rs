@@ -241,10 +241,13 @@ impl Slot {
         self.worked.store(worked, Ordering::Relaxed);
     }
 
-    /// Frames are to count so many blocks of the code.
+    /// Frames are to count so many blocks of the code, or go on with that: a program that came meanwhile may
+    /// not know of it.
     pub(crate) fn profile(&self, blocks: u32) {
         if let Some(program) = &*self.pin() {
-            self.profile_left.store(blocks, Ordering::Relaxed);
+            let begins = |left: u32| (left == 0).then_some(blocks);
+            // Going on is no failure.
+            let _ = self.profile_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begins);
             program.profile(true);
         }
     }
@@ -252,18 +255,19 @@ impl Slot {
     /// A block is about to be counted. Whether that is one too many: then the profile is complete, for who
     /// comes first.
     pub(crate) fn profiled_block(&self) -> Profiled {
-        let left = self.profile_left.load(Ordering::Relaxed);
-        self.profile_left.store(left.saturating_sub(1), Ordering::Relaxed);
-        match left {
-            0 => Profiled::Over,
-            1 => {
-                if let Some(program) = &*self.pin() {
-                    program.profile(false);
-                }
-                Profiled::Complete
-            }
-            _ => Profiled::Counts,
+        let less = |left: u32| left.checked_sub(1);
+        let left = self.profile_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let profiled = match left {
+            Err(_) => Profiled::Over,
+            Ok(1) => Profiled::Complete,
+            Ok(_) => return Profiled::Counts,
+        };
+        // Also where it was over before: a program that was published at that moment would have its frames
+        // come here for ever.
+        if let Some(program) = &*self.pin() {
+            program.profile(false);
         }
+        profiled
     }
 
     /// A job to get to a higher tier has begun: the next one has to wait, and longer if this one fails.
@@ -499,6 +503,50 @@ mod tests {
         assert_eq!((slot.score(), slot.idle_ms()), (80, 20));
         assert!(!slot.touch(1));
         assert_eq!((slot.score(), slot.idle_ms()), (80, 0));
+    }
+
+    /// A program for the evaluator.
+    fn program(slot: &Slot) -> Arc<Program> {
+        let (code, config) = (slot.bytecode.original_byte_slice(), &slot.baked.config);
+        let limits = kiln_ir::Limits::default();
+        let blocks = kiln_ir::Blocks::scan(code, config, &limits).unwrap();
+        let mut scratch = kiln_ir::Scratch::default();
+        let module = scratch.build(code, &blocks, config, &limits, &|_| true).unwrap();
+        Arc::new(Program::evaluated(slot.bytecode.clone(), module, None))
+    }
+
+    #[test]
+    fn a_profile_ends_once_and_leaves_no_program_behind() {
+        let slot = slot();
+        slot.publish(Some(program(&slot)));
+        let undisturbed = || slot.pin().as_ref().is_some_and(|program| program.is_undisturbed());
+        slot.profile(3);
+        assert!(!undisturbed() && slot.state().profiling);
+        assert_eq!(slot.profiled_block(), Profiled::Counts);
+        // The next program goes on with it, and asking again does not begin anew.
+        slot.publish(Some(program(&slot)));
+        assert!(!undisturbed());
+        slot.profile(3);
+        assert_eq!(slot.profiled_block(), Profiled::Counts);
+        assert_eq!(slot.profiled_block(), Profiled::Complete);
+        assert!(undisturbed() && !slot.state().profiling);
+        // One that was published while it ended, and was told of it too late.
+        slot.pin().as_ref().unwrap().profile(true);
+        assert_eq!(slot.profiled_block(), Profiled::Over);
+        assert!(undisturbed(), "its frames go on");
+    }
+
+    #[test]
+    fn a_program_that_missed_it_is_told_again() {
+        let slot = slot();
+        slot.publish(Some(program(&slot)));
+        slot.profile(3);
+        slot.pin().as_ref().unwrap().profile(false);
+        slot.profile(3);
+        assert!(!slot.pin().as_ref().unwrap().is_undisturbed());
+        assert_eq!(slot.profiled_block(), Profiled::Counts);
+        slot.evict();
+        assert!(!slot.state().profiling);
     }
 
     #[test]

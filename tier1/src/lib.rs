@@ -18,6 +18,8 @@ pub mod worker;
 #[cfg(feature = "llvm")]
 pub use loader::LoadError;
 #[cfg(feature = "llvm")]
-pub use machine::{CompilerError, Target};
+pub use machine::CompilerError;
 #[cfg(feature = "llvm")]
 pub use region::{CompileError, Compiler, Label, Stage, Traced};
+#[cfg(feature = "llvm")]
+pub use worker::Target;

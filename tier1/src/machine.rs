@@ -7,6 +7,7 @@
 //! fail the compilation. What it takes for broken in itself (`report_fatal_error`, failed allocations) ends the
 //! process, and no handler may return: that is what worker processes are for.
 
+use crate::worker::Target;
 use inkwell::{
     OptimizationLevel,
     context::Context,
@@ -30,15 +31,6 @@ use inkwell::{
 use kiln_abi::envelope::STACK_ALIGN;
 use std::{cell::RefCell, ffi::CStr, ffi::c_void, sync::Once};
 use thiserror::Error;
-
-/// The CPU that is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// The one this runs on, with all it can do.
-    Host,
-    /// Any with the instructions of x86-64-v3, for artifacts.
-    Baseline,
-}
 
 /// Why there is no compiler.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -31,7 +31,8 @@ pub use describe::Label;
 
 use crate::{
     loader::{self, ENTRY, LoadError},
-    machine::{CompilerError, Complaints, Machine, Target},
+    machine::{CompilerError, Complaints, Machine},
+    worker::Target,
 };
 use control::{Edge, Lowered};
 use counted::Round;

@@ -28,14 +28,14 @@ pub fn compile_with_llvm(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Answer, JobError> {
     let mut compilers = COMPILERS.take();
-    let (place, target) = match request.target {
-        Target::Host => (&mut compilers.host, crate::Target::Host),
-        Target::Baseline => (&mut compilers.baseline, crate::Target::Baseline),
+    let place = match request.target {
+        Target::Host => &mut compilers.host,
+        Target::Baseline => &mut compilers.baseline,
     };
     let compiler = match place {
         Some(compiler) => compiler,
         None => {
-            let compiler = Compiler::new(target);
+            let compiler = Compiler::new(request.target);
             place.insert(compiler.map_err(|error| JobError::Failed(error.to_string()))?)
         }
     };
