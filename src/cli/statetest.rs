@@ -33,6 +33,10 @@ pub(super) struct Arguments {
     /// gas_used, result, output]`, plain or gzip.
     #[arg(long, value_name = "FILE")]
     golden: Option<PathBuf>,
+    /// Run every variant on the interpreter too, and compare all that both do: the result, the state, the logs,
+    /// and at each call and create the stack, memory and gas of the frame.
+    #[arg(long)]
+    compare: bool,
     /// Leave out files whose path contains this; may be given several times.
     #[arg(long, value_name = "NAME")]
     skip: Vec<String>,
@@ -52,7 +56,10 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let runner = Runner::new(arguments.tier, None, arguments.force)?;
 
     let bar = progress::bar(files.len(), "state tests");
-    let execute = |input: statetest::Input<'_>| runner.state_test(input);
+    let execute = |input: statetest::Input<'_>| match arguments.compare {
+        true => runner.state_test_compared(input),
+        false => Ok(runner.state_test(input)),
+    };
     let report = statetest::run(&files, &options, &execute, &|| bar.inc(1));
     bar.finish_and_clear();
     let report = report?;

@@ -4,14 +4,21 @@ use super::error::CliError;
 use clap::ValueEnum;
 use kiln::{
     fixture::{Executed, FixtureDb, Prepared, execute, plain_evm},
-    statetest::{self, Input},
+    statetest::{self, Input, StateTestDb},
+};
+use kiln_harness::{
+    compare::transaction_differences,
+    engine::{TxOutcome, transact_traced},
+    handler::TracedContext,
 };
 use kiln_ir::{Limits, OpcodeSet};
 use kiln_runtime::{Backend, Config, ConfigBuilder, ConfigError, Engine, Force, Stats, Tiered};
 use revm::{
-    ExecuteCommitEvm,
+    DatabaseCommit, ExecuteCommitEvm,
     bytecode::Bytecode,
-    interpreter::instructions::gas_table_spec,
+    context::{ContextSetters, ContextTr, TxEnv},
+    handler::{EthFrame, EvmTr},
+    interpreter::{instructions::gas_table_spec, interpreter::EthInterpreter},
     primitives::{B256, hardfork::SpecId},
 };
 use std::fmt;
@@ -139,6 +146,26 @@ impl Runner {
         }
     }
 
+    /// The same, on the interpreter as well, with a record of what happens between frames: it is answered in what
+    /// they differ, one line each.
+    pub(crate) fn state_test_compared(
+        &self,
+        input: Input<'_>,
+    ) -> Result<statetest::Outcome, Vec<String>> {
+        let Self::Tiered(engine) = self else { return Ok(self.state_test(input)) };
+        let Input { prestate, db, cfg, block, tx } = input;
+        let mut plain_db = statetest::database(prestate);
+        let plain = statetest::plain_evm(&mut plain_db, cfg.clone(), block.clone());
+        let (_, expected) = traced(plain, tx.clone());
+        let evm = Tiered::mainnet(statetest::plain_evm(db, cfg, block), engine.clone());
+        let (result, actual) = traced(evm, tx);
+        let details = transaction_differences(&expected, &actual);
+        if !details.is_empty() {
+            return Err(details);
+        }
+        result.ok_or_else(|| vec![actual.name()])
+    }
+
     /// What the engine did so far.
     pub(crate) fn stats(&self) -> Stats {
         match self {
@@ -159,6 +186,19 @@ impl Runner {
             Self::Tiered(engine) => engine.compile(bytecode, hash, &mainnet(spec)).is_ok(),
         }
     }
+}
+
+/// Executes a state test's transaction with a record, and commits it.
+fn traced<'db, EVM>(mut evm: EVM, tx: TxEnv) -> (Option<statetest::Outcome>, TxOutcome)
+where
+    EVM: EvmTr<Context = TracedContext<&'db mut StateTestDb>, Frame = EthFrame<EthInterpreter>>,
+{
+    evm.ctx().set_tx(tx);
+    let (result, outcome) = transact_traced(&mut evm, false);
+    if let Some(Ok(_)) = result {
+        evm.ctx().db_mut().commit(outcome.state.clone());
+    }
+    (result, outcome)
 }
 
 /// The options of a tier's engine. An option given wins over the environment, which wins over what

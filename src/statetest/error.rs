@@ -90,6 +90,12 @@ pub enum VariantError {
         /// What there was.
         actual: String,
     },
+    /// Two engines do not do the same.
+    #[error("not what the interpreter does: {}", details.join("; "))]
+    Engines {
+        /// In what, one line each.
+        details: Vec<String>,
+    },
     /// The golden file has the test's file, but not this variant.
     #[error("no golden result for this variant")]
     NoGolden,

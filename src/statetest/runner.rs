@@ -32,6 +32,8 @@ pub type Outcome =
 /// A transaction to be executed and committed.
 #[derive(Debug)]
 pub struct Input<'a> {
+    /// What `db` was made of.
+    pub prestate: &'a CacheState,
     /// The state before, and after.
     pub db: &'a mut StateTestDb,
     /// The configuration.
@@ -40,6 +42,11 @@ pub struct Input<'a> {
     pub block: BlockEnv,
     /// The transaction.
     pub tx: TxEnv,
+}
+
+/// The database of a variant.
+pub fn database(prestate: &CacheState) -> StateTestDb {
+    State::builder().with_cached_prestate(prestate.clone()).with_bundle_update().build()
 }
 
 /// Plain revm for a variant.
@@ -112,7 +119,8 @@ pub fn find(paths: &[PathBuf], skip: &[String]) -> Result<Vec<PathBuf>, FixtureE
     Ok(files)
 }
 
-/// Runs all variants of the files through `execute`; `progress` is called after each file.
+/// Runs all variants of the files through `execute`, which may find differences of its own, one line each;
+/// `progress` is called after each file.
 ///
 /// # Errors
 /// The first file, in order, that can not be used.
@@ -123,7 +131,7 @@ pub fn run<E>(
     progress: &(dyn Fn() + Sync),
 ) -> Result<Report, StateTestError>
 where
-    E: Fn(Input<'_>) -> Outcome + Sync,
+    E: Fn(Input<'_>) -> Result<Outcome, Vec<String>> + Sync,
 {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(files.len()));
@@ -155,7 +163,7 @@ fn take<'a>(files: &'a [PathBuf], next: &AtomicUsize) -> Option<(usize, &'a Path
 
 fn run_file<E>(path: &Path, options: &Options, execute: &E) -> Result<Report, StateTestError>
 where
-    E: Fn(Input<'_>) -> Outcome,
+    E: Fn(Input<'_>) -> Result<Outcome, Vec<String>>,
 {
     let bytes = fixture::read(path)
         .map_err(|error| StateTestError::Io { path: path.to_path_buf(), error })?;
@@ -226,7 +234,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn variant<E>(&self, test: &Test, execute: &E, report: &mut Report)
     where
-        E: Fn(Input<'_>) -> Outcome,
+        E: Fn(Input<'_>) -> Result<Outcome, Vec<String>>,
     {
         match self.check(test, execute) {
             Ok(golden) => {
@@ -246,7 +254,7 @@ impl Runner<'_> {
     /// Runs a variant; whether there was a golden result too.
     fn check<E>(&self, test: &Test, execute: &E) -> Result<bool, VariantError>
     where
-        E: Fn(Input<'_>) -> Outcome,
+        E: Fn(Input<'_>) -> Result<Outcome, Vec<String>>,
     {
         let mut cfg = self.configuration();
         let block = self.unit.block_env(&mut cfg);
@@ -259,9 +267,9 @@ impl Runner<'_> {
                 return Err(VariantError::Exception { expected: None, actual });
             }
         };
-        let mut db =
-            State::builder().with_cached_prestate(self.state.clone()).with_bundle_update().build();
-        let outcome = execute(Input { db: &mut db, cfg, block, tx });
+        let mut db = database(self.state);
+        let input = Input { prestate: self.state, db: &mut db, cfg, block, tx };
+        let outcome = execute(input).map_err(|details| VariantError::Engines { details })?;
         self.compare(test, &outcome, &db)?;
         let Some(golden) = self.golden else { return Ok(false) };
         golden.compare(self.path, self.name, self.spec, indexes(test), &outcome)

@@ -1,19 +1,3 @@
-//! The differential harness: cases, engines, comparison, generator, minimiser.
-//!
-//! Owns the `.evm` case format and the meaning of "the same result". The plain revm interpreter is
-//! the oracle; every other engine must agree with it in everything [`engine::Outcome`] records.
-//! Callers give any bytecode at all; the harness never panics on a case. It never decides what the
-//! right result is: explicit expectations in case files are checked against the oracle too.
+//! The differential tests. The harness is a crate of its own, which the `kiln` command uses too.
 
-pub mod asm;
-pub mod case;
-pub mod compare;
-pub mod db;
-pub mod engine;
-pub mod generate;
-pub mod handler;
-pub mod minimise;
-pub mod text;
-
-pub use case::{Case, Contract, Expect};
-pub use engine::{Engines, Outcome};
+pub use kiln_harness::*;

@@ -72,6 +72,18 @@ pub fn differences(expected: &Outcome, actual: &Outcome) -> Vec<String> {
     details
 }
 
+/// In what two transactions differ; empty if they are equal.
+pub fn transaction_differences(expected: &TxOutcome, actual: &TxOutcome) -> Vec<String> {
+    let mut details = Vec::new();
+    if expected != actual {
+        transaction(expected, actual, &mut |detail| details.push(detail));
+        if details.is_empty() {
+            details.push("outcomes differ".to_owned());
+        }
+    }
+    details
+}
+
 fn transaction(expected: &TxOutcome, actual: &TxOutcome, add: &mut dyn FnMut(String)) {
     field("result", &expected.name(), &actual.name(), add);
     if let (Ok(expected), Ok(actual)) = (&expected.result, &actual.result) {

@@ -6,16 +6,19 @@
 
 use crate::case::{BENEFICIARY, Case, SENDER, TARGET};
 use crate::db::{Access, CaseDb};
-use crate::handler::{CaseContext, Trace, TraceHandler};
+use crate::handler::{Trace, TraceHandler, TracedContext};
 use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Force, Tier, Tiered};
-use revm::context::result::{ExecutionResult, HaltReason, Output};
+use revm::context::result::{EVMError, ExecutionResult, HaltReason, Output};
 use revm::context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv};
 use revm::handler::{EthFrame, EvmTr, Handler};
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::primitives::{B256, TxKind, U256, hardfork::SpecId};
 use revm::state::EvmState;
-use revm::{DatabaseCommit, MainBuilder};
+use revm::{Database, DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The context of a case.
+pub type CaseContext = TracedContext<CaseDb>;
 
 /// Whether there is machine code for this target.
 const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
@@ -148,6 +151,9 @@ pub struct TxOutcome {
     pub trace: Trace,
 }
 
+/// What a transaction over a database gives.
+pub type TracedResult<DB> = Result<ExecutionResult<HaltReason>, EVMError<<DB as Database>::Error>>;
+
 /// What a case came to on one engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -274,26 +280,43 @@ where
     let mut transactions = Vec::new();
     for nonce in 0..case.repeat as u64 {
         evm.ctx().set_tx(tx(case, nonce));
-        let mut handler = TraceHandler::new(case.is_static);
-        let result = match catch_unwind(AssertUnwindSafe(|| handler.run(&mut evm))) {
-            Ok(result) => result.map_err(|error| format!("{error:?}")),
-            Err(payload) => {
-                let what = payload.downcast_ref::<String>().map(String::as_str);
-                let what = what.or(payload.downcast_ref::<&str>().copied()).unwrap_or_default();
-                let result = Err(format!("panic: {what}"));
-                transactions.push(TxOutcome {
-                    result,
-                    state: EvmState::default(),
-                    trace: handler.trace,
-                });
-                break;
-            }
-        };
-        let state = evm.ctx().journal_mut().finalize();
-        evm.ctx().db_mut().commit(state.clone());
-        transactions.push(TxOutcome { result, state, trace: handler.trace });
+        let (result, outcome) = transact_traced(&mut evm, case.is_static);
+        let ends = result.is_none();
+        if !ends {
+            evm.ctx().db_mut().commit(outcome.state.clone());
+        }
+        transactions.push(outcome);
+        if ends {
+            break;
+        }
     }
     Outcome { transactions, accesses: std::mem::take(&mut evm.ctx().db_mut().accesses) }
+}
+
+/// Runs the transaction that is set, and takes the journal's state, which is not committed. The result as such is
+/// none after a panic, which leaves the EVM as it was found.
+pub fn transact_traced<EVM, DB>(
+    evm: &mut EVM,
+    is_static: bool,
+) -> (Option<TracedResult<DB>>, TxOutcome)
+where
+    DB: Database,
+    EVM: EvmTr<Context = TracedContext<DB>, Frame = EthFrame<EthInterpreter>>,
+{
+    let mut handler = TraceHandler::new(is_static);
+    match catch_unwind(AssertUnwindSafe(|| handler.run(evm))) {
+        Ok(result) => {
+            let state = evm.ctx().journal_mut().finalize();
+            let said = result.as_ref().map_err(|error| format!("{error:?}")).cloned();
+            (Some(result), TxOutcome { result: said, state, trace: handler.trace })
+        }
+        Err(payload) => {
+            let what = payload.downcast_ref::<String>().map(String::as_str);
+            let what = what.or(payload.downcast_ref::<&str>().copied()).unwrap_or_default();
+            let result = Err(format!("panic: {what}"));
+            (None, TxOutcome { result, state: EvmState::default(), trace: handler.trace })
+        }
+    }
 }
 
 /// The context in which a case runs.

@@ -2,10 +2,9 @@
 //!
 //! Owns the record of what happens between frames: an inspector would make the interpreter run, a
 //! handler does not. It also is, itself, the test that a user's own handler works. Works over any
-//! EVM with the context and frame of a case; never changes what is executed, except that it can
-//! make the first frame static.
+//! EVM with mainnet's context and frame, whatever its database; never changes what is executed, except
+//! that it can make the first frame static.
 
-use crate::db::{CaseDb, Fault};
 use revm::context::result::{EVMError, HaltReason};
 use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::handler::{EthFrame, EvmTr, FrameResult, Handler, ItemOrResult};
@@ -20,8 +19,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// The context of a case.
-pub type CaseContext = Context<BlockEnv, TxEnv, CfgEnv, CaseDb, Journal<CaseDb>, ()>;
+/// Mainnet's context over a database.
+pub type TracedContext<DB> = Context<BlockEnv, TxEnv, CfgEnv, DB, Journal<DB>, ()>;
 
 /// Events kept of one transaction; beyond that, only their hash.
 const EVENTS_MAX: usize = 512;
@@ -118,19 +117,20 @@ impl<EVM> TraceHandler<EVM> {
     }
 }
 
-impl<EVM> Handler for TraceHandler<EVM>
+impl<EVM, DB> Handler for TraceHandler<EVM>
 where
-    EVM: EvmTr<Context = CaseContext, Frame = EthFrame<EthInterpreter>>,
+    DB: Database,
+    EVM: EvmTr<Context = TracedContext<DB>, Frame = EthFrame<EthInterpreter>>,
 {
     type Evm = EVM;
-    type Error = EVMError<<CaseDb as Database>::Error>;
+    type Error = EVMError<DB::Error>;
     type HaltReason = HaltReason;
 
     fn run_exec_loop(
         &mut self,
         evm: &mut EVM,
         mut first: FrameInit,
-    ) -> Result<FrameResult, EVMError<Fault>> {
+    ) -> Result<FrameResult, Self::Error> {
         if let FrameInput::Call(inputs) = &mut first.frame_input {
             inputs.is_static |= self.is_static;
         }
