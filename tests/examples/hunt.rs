@@ -1,98 +1,193 @@
-//! Runs many generated cases on all engines and prints what differs, minimised.
-//!
-//! `cargo run --profile checked -p kiln-tests --example hunt -- [FIRST_SEED] [COUNT] [THREADS]`
+//! Runs many generated program sets on all engines, and writes what differs, minimised, into a folder.
+//! What a set is, and which engines it has: `kiln_tests::hunt`, `kiln_tests::sweep`.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use kiln_tests::Case;
-use kiln_tests::compare::check;
-use kiln_tests::db::CaseDb;
-use kiln_tests::engine::{Engines, Kind, oracle};
-use kiln_tests::generate::seeded;
-use kiln_tests::minimise::minimise;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use kiln_tests::hunt::{Found, Hunter, INPUTS, Tally};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+Runs generated program sets on all engines; differences are minimised and written as .evm files.
+
+cargo run --profile checked -p kiln-tests --features llvm --example hunt -- [OPTIONS]
+
+  --seed N       the first program set (1)
+  --sets N       how many (1000)
+  --inputs N     inputs of each (32); with --sweep gas limits of each (64)
+  --sweep        gas sweeps: one input of each set, at the gas limits that matter to it
+  --threads N    (1)
+  --seconds N    stop after so long (no limit)
+  --found DIR    where differences are written (./found)
+  --stats        print the counters of every engine
+
+Exit code 1 if anything differed. A set can be repeated alone: --seed N --sets 1.";
 
 /// Differences after which a hunt has found enough.
-const FOUND_MAX: u64 = 8;
+const FOUND_MAX: u64 = 16;
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug)]
+struct Options {
+    seed: u64,
+    sets: u64,
+    inputs: Option<usize>,
+    sweep: bool,
+    threads: usize,
+    seconds: Option<u64>,
+    found: PathBuf,
+    stats: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            seed: 1,
+            sets: 1000,
+            inputs: None,
+            sweep: false,
+            threads: 1,
+            seconds: None,
+            found: "found".into(),
+            stats: false,
+        };
+        while let Some(name) = args.next() {
+            match name.as_str() {
+                "--sweep" => options.sweep = true,
+                "--stats" => options.stats = true,
+                "--help" | "-h" => return Err(HELP.to_owned()),
+                _ => {
+                    let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+                    let number = || {
+                        value.parse::<u64>().map_err(|_| format!("{name} {value}: not a number"))
+                    };
+                    match name.as_str() {
+                        "--seed" => options.seed = number()?,
+                        "--sets" => options.sets = number()?,
+                        "--inputs" => options.inputs = Some(number()? as usize),
+                        "--threads" => options.threads = number()? as usize,
+                        "--seconds" => options.seconds = Some(number()?),
+                        "--found" => options.found = value.into(),
+                        _ => return Err(format!("{name} is no option\n\n{HELP}")),
+                    }
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What the threads share.
+struct Hunt {
+    options: Options,
+    start: Instant,
+    next: AtomicU64,
+    found: AtomicU64,
+    timed_out: AtomicBool,
+    tally: Mutex<Tally>,
+}
 
 fn main() {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>().expect("a number"));
-    let first = args.next().unwrap_or(1);
-    let count = args.next().unwrap_or(10_000);
-    let threads = args.next().unwrap_or(1);
-    if count == 0 {
-        return describe(first);
-    }
-    let next = AtomicU64::new(first);
-    let found = AtomicU64::new(0);
-    let start = Instant::now();
+    let options = Options::parse(std::env::args().skip(1)).unwrap_or_else(|message| {
+        println!("{message}");
+        std::process::exit(2);
+    });
+    let hunt = Hunt {
+        start: Instant::now(),
+        next: AtomicU64::new(options.seed),
+        found: AtomicU64::new(0),
+        timed_out: AtomicBool::new(false),
+        tally: Mutex::default(),
+        options,
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| hunt(&next, first + count, &found));
+        for _ in 0..hunt.options.threads {
+            scope.spawn(|| hunt.run());
         }
     });
-    let found = found.into_inner();
-    println!("{count} cases from seed {first}, {found} differences, {:.0?}", start.elapsed());
-    std::process::exit((found != 0) as i32);
+    hunt.summary();
+    // Relaxed: the threads have ended.
+    std::process::exit((hunt.found.load(Ordering::Relaxed) != 0) as i32);
 }
 
-fn hunt(next: &AtomicU64, end: u64, found: &AtomicU64) {
-    let engines = Engines::new().expect("engines start");
-    loop {
-        // Relaxed: the counters order nothing else.
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end || found.load(Ordering::Relaxed) >= FOUND_MAX {
-            return coverage(&engines);
+impl Hunt {
+    fn run(&self) {
+        let options = &self.options;
+        let mut hunter = Hunter::new().expect("engines start");
+        let mut said = Instant::now();
+        loop {
+            // Relaxed, here and below: the counters order nothing else.
+            if options.seconds.is_some_and(|seconds| self.start.elapsed().as_secs() >= seconds) {
+                self.timed_out.store(true, Ordering::Relaxed);
+                break;
+            }
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            let enough = self.found.load(Ordering::Relaxed) >= FOUND_MAX;
+            if seed >= options.seed + options.sets || enough {
+                break;
+            }
+            let found = hunter.set(seed, options.inputs.unwrap_or(INPUTS));
+            self.found.fetch_add(found.len() as u64, Ordering::Relaxed);
+            found.iter().for_each(|found| self.report(found));
+            if said.elapsed() > PROGRESS {
+                said = Instant::now();
+                let rate = hunter.tally.cases as f64 / self.start.elapsed().as_secs_f64();
+                eprintln!(
+                    "set {seed}, {} cases of this thread, {rate:.0} a second",
+                    hunter.tally.cases
+                );
+            }
         }
-        if seed.is_multiple_of(64) {
-            engines.clear();
-        }
-        let case = seeded(seed);
-        if let Some(difference) = check(&engines, Kind::thinned(Kind::COMPARED, seed), &case) {
-            found.fetch_add(1, Ordering::Relaxed);
-            report(&engines, seed, case, difference.kind);
+        self.tally.lock().expect("no thread panics with it").add(&hunter.tally);
+        if options.stats {
+            hunter.stats().for_each(|(kind, stats)| println!("{kind:?}: {stats:?}"));
         }
     }
-}
 
-/// How much ran in compiled code: a hunt in which everything is interpreted finds nothing.
-fn coverage(engines: &Engines) {
-    for &kind in Kind::COMPARED {
-        if let Some(stats) = engines.of(kind).map(|engine| engine.stats()) {
-            println!("{kind:?}: {stats:?}");
+    fn report(&self, found: &Found) {
+        let kind = found.difference.kind;
+        let name = format!("found_{kind:?}_{}_{}.evm", found.seed, found.input).to_lowercase();
+        let path = self.options.found.join(name);
+        let alone = match found.alone {
+            true => "",
+            false => "Not alone: run the inputs of the set up to this one, in their order.",
+        };
+        println!(
+            "set {} input {}: {}\n{alone}\n{}",
+            found.seed, found.input, found.difference, found.case
+        );
+        let written = std::fs::create_dir_all(&self.options.found)
+            .and_then(|()| std::fs::write(&path, found.case.to_string()));
+        match written {
+            Ok(()) => println!("written to {}\n", path.display()),
+            Err(error) => println!("not written to {}: {error}\n", path.display()),
         }
     }
-}
 
-fn report(engines: &Engines, seed: u64, case: Case, kind: Kind) {
-    let fails = |case: &Case| {
-        engines.clear();
-        check(engines, &[kind], case).is_some()
-    };
-    let small = if fails(&case) { minimise(case, fails) } else { case };
-    engines.clear();
-    match check(engines, &[kind], &small) {
-        Some(difference) => println!("seed {seed}: {difference}\n{small}\n"),
-        None => println!("seed {seed}: {kind:?} differs, but not alone\n"),
-    }
-}
-
-/// What the cases from a seed on come to, and the time they take: to tune the generator.
-fn describe(first: u64) {
-    let mut results = BTreeMap::<String, usize>::new();
-    let mut slow = Vec::new();
-    for seed in first..first + 4000 {
-        let case = seeded(seed);
-        let start = Instant::now();
-        let outcome = oracle(&case, &CaseDb::new(&case));
-        slow.push((start.elapsed(), seed));
-        for transaction in outcome.transactions {
-            *results.entry(transaction.name()).or_default() += 1;
+    fn summary(&self) {
+        let tally = self.tally.lock().expect("no thread panics with it");
+        let what = if self.options.sweep { "gas-sweep" } else { "structured" };
+        let seconds = self.start.elapsed().as_secs_f64();
+        let last = (self.options.seed + tally.sets).saturating_sub(1);
+        for (name, count) in &tally.results {
+            println!("{count:>12} {name}");
         }
+        for (kind, runs) in &tally.runs {
+            println!("{runs:>12} runs of {kind:?}");
+        }
+        let found = self.found.load(Ordering::Relaxed);
+        let stopped = if self.timed_out.load(Ordering::Relaxed) { ", stopped by time" } else { "" };
+        println!(
+            "{} {what} cases of {} sets, seeds {} to {last}: {found} differences, {seconds:.0} s on {} threads, \
+             {:.0} cases a second{stopped}",
+            tally.cases,
+            tally.sets,
+            self.options.seed,
+            self.options.threads,
+            tally.cases as f64 / seconds,
+        );
     }
-    slow.sort_unstable();
-    let total: std::time::Duration = slow.iter().map(|(time, _)| *time).sum();
-    println!("{results:#?}\ntotal {total:?}, slowest {:?}", &slow[slow.len() - 12..]);
 }
