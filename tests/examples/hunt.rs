@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use kiln_tests::hunt::{Found, Hunter, INPUTS, Tally};
+use kiln_tests::hunt::{Found, Hunter, INPUTS, LIMITS, Tally};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -129,7 +129,10 @@ impl Hunt {
             if seed >= options.seed + options.sets || enough {
                 break;
             }
-            let found = hunter.set(seed, options.inputs.unwrap_or(INPUTS));
+            let found = match options.sweep {
+                true => hunter.sweep(seed, options.inputs.unwrap_or(LIMITS)),
+                false => hunter.set(seed, options.inputs.unwrap_or(INPUTS)),
+            };
             self.found.fetch_add(found.len() as u64, Ordering::Relaxed);
             found.iter().for_each(|found| self.report(found));
             if said.elapsed() > PROGRESS {
@@ -175,19 +178,29 @@ impl Hunt {
         for (name, count) in &tally.results {
             println!("{count:>12} {name}");
         }
-        for (kind, runs) in &tally.runs {
-            println!("{runs:>12} runs of {kind:?}");
+        for (kind, (runs, time)) in &tally.runs {
+            let micros = time.as_secs_f64() * 1e6 / *runs as f64;
+            println!("{runs:>12} runs of {kind:?}, {micros:.1} us each");
         }
         let found = self.found.load(Ordering::Relaxed);
         let stopped = if self.timed_out.load(Ordering::Relaxed) { ", stopped by time" } else { "" };
         println!(
-            "{} {what} cases of {} sets, seeds {} to {last}: {found} differences, {seconds:.0} s on {} threads, \
+            "{} {what} cases of {} sets, seeds {} to {last}: {found} differences, {seconds:.0} s on {} threads{}, \
              {:.0} cases a second{stopped}",
             tally.cases,
             tally.sets,
             self.options.seed,
             self.options.threads,
+            cpu_seconds().map_or_else(String::new, |cpu| format!(" ({cpu:.0} s of CPU time)")),
             tally.cases as f64 / seconds,
         );
     }
+}
+
+/// User time of this process, where the system tells: proc(5), `stat`, field 14, in hundredths of a second.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(11)?.parse().ok()?;
+    Some(ticks as f64 / 100.0)
 }

@@ -18,12 +18,17 @@ use crate::db::CaseDb;
 use crate::engine::{Engines, Kind, Outcome};
 use crate::generate::{GROUP, ProgramSet};
 use crate::minimise::minimise;
+use crate::sweep;
 use crate::warm::WarmEvm;
 use kiln_runtime::{EngineError, Stats};
+use revm::primitives::hardfork::SpecId;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Inputs of a set, if nothing else is said.
 pub const INPUTS: usize = 32;
+/// Gas limits of a sweep, if nothing else is said.
+pub const LIMITS: usize = 64;
 /// One set in so many has all engines as they are by default.
 pub const WHOLE_EVERY: u64 = 64;
 /// Optimised regions of a contract by Cranelift, in the other sets.
@@ -38,8 +43,8 @@ pub struct Tally {
     pub sets: u64,
     /// Inputs, or in a sweep gas limits.
     pub cases: u64,
-    /// Runs of each engine.
-    pub runs: BTreeMap<Kind, u64>,
+    /// Runs of each engine, and the time they took with what was compiled for them.
+    pub runs: BTreeMap<Kind, (u64, Duration)>,
     /// What the cases came to on the oracle, by the first word of the result.
     pub results: BTreeMap<String, u64>,
 }
@@ -49,12 +54,18 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.sets += other.sets;
         self.cases += other.cases;
-        for (kind, runs) in &other.runs {
-            *self.runs.entry(*kind).or_default() += runs;
+        for (kind, (runs, time)) in &other.runs {
+            self.ran(*kind, *runs, *time);
         }
         for (name, count) in &other.results {
             *self.results.entry(name.clone()).or_default() += count;
         }
+    }
+
+    /// Counts runs of an engine.
+    pub(crate) fn ran(&mut self, kind: Kind, runs: u64, time: Duration) {
+        let entry = self.runs.entry(kind).or_default();
+        *entry = (entry.0 + runs, entry.1 + time);
     }
 
     /// Counts what a case came to.
@@ -131,24 +142,65 @@ impl Hunter {
     /// Runs a set with so many inputs; what differs, at most once for each engine.
     pub fn set(&mut self, seed: u64, inputs: usize) -> Vec<Found> {
         let set = ProgramSet::seeded(seed);
+        let start = Instant::now();
         let runs = self.expected(&set, inputs);
+        self.compare(seed, &runs, GROUP, start.elapsed())
+    }
+
+    /// Runs all engines that a seed has; what differs, at most once for each. The first `recorded` runs are
+    /// for recording, too; `oracle` is the time that the oracle took.
+    fn compare(
+        &mut self,
+        seed: u64,
+        runs: &[Run],
+        recorded: usize,
+        oracle: Duration,
+    ) -> Vec<Found> {
+        let count = runs.len() as u64;
         self.tally.sets += 1;
-        self.tally.cases += runs.len() as u64;
+        self.tally.cases += count;
+        self.tally.ran(Kind::Interpreter, count, oracle);
         runs.iter().for_each(|run| self.tally.result(&run.expected));
-        let mut differing = Vec::new();
-        let mut ran = Vec::new();
+        let (mut differing, mut ran) = (Vec::new(), Vec::new());
         for (kind, evm) in self.engines_of(seed) {
+            let start = Instant::now();
             clear(evm);
-            ran.push(*kind);
-            if let Some((input, details)) = first_difference(*kind, evm, &runs) {
+            if let Some((input, details)) = first_difference(*kind, evm, runs, recorded) {
                 differing.push((input, Difference { kind: *kind, details }));
             }
+            ran.push((*kind, start.elapsed()));
         }
-        for kind in ran {
-            *self.tally.runs.entry(kind).or_default() += runs.len() as u64;
-        }
+        ran.into_iter().for_each(|(kind, time)| self.tally.ran(kind, count, time));
         let found = differing.into_iter();
-        found.map(|(input, difference)| self.found(seed, input, &runs, difference)).collect()
+        found.map(|(input, difference)| self.found(seed, input, runs, difference)).collect()
+    }
+
+    /// Runs the first input of a set at so many gas limits; what differs, at most once for each engine.
+    pub fn sweep(&mut self, seed: u64, limits_max: usize) -> Vec<Found> {
+        let set = ProgramSet::seeded(seed);
+        let mut case = set.input(0);
+        if case.spec.is_enabled_in(SpecId::PRAGUE) {
+            // Each byte raises the floor (EIP-7623), below which there is nothing to see.
+            case.calldata.truncate(36);
+        }
+        self.sweep_case(seed, &case, limits_max)
+    }
+
+    /// Runs a case at so many gas limits, on the engines of a seed.
+    pub fn sweep_case(&mut self, seed: u64, case: &Case, limits_max: usize) -> Vec<Found> {
+        let start = Instant::now();
+        let db = CaseDb::new(case);
+        let mut limits = sweep::limits(case, &db, limits_max);
+        // The highest one first: it is what is recorded, promoted and compiled for.
+        let last = limits.pop();
+        limits.splice(0..0, last);
+        let mut runs = Vec::with_capacity(limits.len());
+        for gas in limits {
+            let case = Case { gas, repeat: 1, ..case.clone() };
+            let expected = self.oracle.run(&case, &db);
+            runs.push(Run { case, db: db.clone(), expected });
+        }
+        self.compare(seed, &runs, 1, start.elapsed())
     }
 
     /// All inputs, with what they come to.
@@ -207,33 +259,28 @@ struct Run {
 }
 
 /// Forgets all programs, so that the set that follows can be repeated by its seed.
-pub(crate) fn clear(evm: &WarmEvm) {
+fn clear(evm: &WarmEvm) {
     if let Some(engine) = evm.engine() {
         engine.clear();
     }
 }
 
-/// Runs a few inputs to be recorded, where that is what the engine is for, so that some blocks that will run
-/// were not seen.
-pub(crate) fn record(
+/// The first run that comes to something else than the oracle's.
+fn first_difference(
     kind: Kind,
     evm: &mut WarmEvm,
-    cases: &mut dyn Iterator<Item = (&Case, &CaseDb)>,
-) {
-    let Some(engine) = evm.engine().filter(|_| kind.is_recorded()).cloned() else { return };
-    engine.set_recording(true);
-    for (case, db) in cases {
-        evm.run(case, db);
+    runs: &[Run],
+    recorded: usize,
+) -> Option<(usize, Vec<String>)> {
+    if let Some(engine) = evm.engine().filter(|_| kind.is_recorded()).cloned() {
+        // A few only, so that some blocks that will run were not seen.
+        engine.set_recording(true);
+        runs.iter().take(recorded).for_each(|run| _ = evm.run(&run.case, &run.db));
+        engine.set_recording(false);
+        engine.compile_recorded();
     }
-    engine.set_recording(false);
-    engine.compile_recorded();
-}
-
-/// The first input that comes to something else than the oracle's.
-fn first_difference(kind: Kind, evm: &mut WarmEvm, runs: &[Run]) -> Option<(usize, Vec<String>)> {
-    record(kind, evm, &mut runs.iter().take(GROUP).map(|run| (&run.case, &run.db)));
-    runs.iter().enumerate().find_map(|(input, run)| {
+    runs.iter().enumerate().find_map(|(nth, run)| {
         let details = differences(&run.expected, &evm.run(&run.case, &run.db));
-        (!details.is_empty()).then_some((input, details))
+        (!details.is_empty()).then_some((nth, details))
     })
 }

@@ -16,6 +16,7 @@ pub mod handler;
 pub mod hunt;
 pub mod kind;
 pub mod minimise;
+pub mod sweep;
 pub mod text;
 pub mod warm;
 
