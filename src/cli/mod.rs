@@ -1,9 +1,11 @@
 //! Arguments, dispatch, and exit codes: 0 if all is well, 1 for a mismatch, 2 for bad usage or
 //! unreadable input.
 
+mod check;
 mod code;
 mod compile;
 mod error;
+mod hunt;
 mod output;
 mod progress;
 mod record;
@@ -37,6 +39,8 @@ enum Command {
     Compile(compile::Arguments),
     Record(record::Arguments),
     Run(run::Arguments),
+    Check(check::Arguments),
+    Hunt(hunt::Arguments),
 }
 
 /// Whether the results were as expected.
@@ -78,5 +82,7 @@ fn run(command: Command, output: &mut Output) -> Result<Verdict, CliError> {
         Command::Run(arguments) => run::run(&arguments, output),
         Command::Compile(arguments) => compile::run(&arguments, output),
         Command::Record(arguments) => record::run(&arguments, output),
+        Command::Check(arguments) => check::run(&arguments, output),
+        Command::Hunt(arguments) => hunt::run(&arguments, output),
     }
 }

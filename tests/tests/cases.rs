@@ -1,12 +1,10 @@
 //! Every case file on every engine, and the map from `traps.md` to case files.
 //!
-//! A file may ask for more runs than its own: a note `! every fork` runs it on all forks, `! sweep N`
-//! at the N gas limits from its own upwards. Its explicit expectations hold for its own fork and
+//! A file may ask for more runs than its own (`Case::variants`). Its explicit expectations hold for its own fork and
 //! limit; everywhere all engines must agree.
 
 mod traps;
 
-use kiln_tests::case::specs;
 use kiln_tests::compare::{check, unexpected};
 use kiln_tests::db::CaseDb;
 use kiln_tests::engine::{Engines, Kind, oracle};
@@ -36,23 +34,6 @@ fn parse(path: &Path) -> Case {
     text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The case itself, then what its notes ask for.
-fn variants(case: &Case) -> Vec<Case> {
-    let note = |prefix: &str| case.notes.iter().find_map(|note| note.strip_prefix(prefix));
-    let mut cases = vec![case.clone()];
-    if note("! every fork").is_some() {
-        cases = specs().map(|spec| Case { spec, ..case.clone() }).collect();
-    }
-    if let Some(count) = note("! sweep ") {
-        let count: u64 = count.trim().parse().expect("a sweep has a count");
-        let swept = |case: Case| {
-            (0..count).map(move |above| Case { gas: case.gas + above, ..case.clone() })
-        };
-        cases = cases.into_iter().flat_map(swept).collect();
-    }
-    cases
-}
-
 /// Whether a sweep of gas limits sees more than one result: else it is in the wrong place.
 fn straddles(variants: &[Case]) -> bool {
     let results = variants.iter().map(|case| {
@@ -75,7 +56,7 @@ fn case_files() {
         for detail in unexpected(&case, &oracle(&case, &CaseDb::new(&case))) {
             failures.push(format!("{name}: the interpreter: {detail}"));
         }
-        let variants = variants(&case);
+        let variants = case.variants().unwrap_or_else(|error| panic!("{name}: {error}"));
         if case.notes.iter().any(|note| note.starts_with("! sweep")) && !straddles(&variants) {
             failures.push(format!("{name}: the sweep sees one result only"));
         }

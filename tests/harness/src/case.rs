@@ -104,6 +104,27 @@ impl Case {
         case
     }
 
+    /// What the notes ask to be run: the case itself, or the case on all forks (`! every fork`), at the N gas limits
+    /// from its own upwards (`! sweep N`), or both.
+    ///
+    /// # Errors
+    /// The note that makes no sense.
+    pub fn variants(&self) -> Result<Vec<Self>, String> {
+        let note = |prefix: &str| self.notes.iter().find_map(|note| note.strip_prefix(prefix));
+        let mut cases = vec![self.clone()];
+        if note("! every fork").is_some() {
+            cases = specs().map(|spec| Self { spec, ..self.clone() }).collect();
+        }
+        if let Some(count) = note("! sweep ") {
+            let count: u64 =
+                count.trim().parse().map_err(|_| format!("! sweep {count}: not a number"))?;
+            let swept =
+                |case: Self| (0..count).map(move |n| Self { gas: case.gas + n, ..case.clone() });
+            cases = cases.into_iter().flat_map(swept).collect();
+        }
+        Ok(cases)
+    }
+
     /// The contract that is called.
     pub fn target_mut(&mut self) -> &mut Contract {
         self.contracts.entry(TARGET).or_default()

@@ -60,6 +60,18 @@ impl CaseDb {
         Self { accounts, faults: case.faults.clone(), accesses: Vec::new() }
     }
 
+    /// The pre-state of a case that differs from this one's in storage, balances and faults only.
+    pub fn with_state_of(&self, case: &Case) -> Self {
+        let mut db = Self { faults: case.faults.clone(), ..self.clone() };
+        for (address, contract) in &case.contracts {
+            if let Some((info, storage)) = db.accounts.get_mut(address) {
+                info.balance = contract.balance;
+                storage.clone_from(&contract.storage);
+            }
+        }
+        db
+    }
+
     fn access(&mut self, access: Access) -> Result<(), Fault> {
         self.accesses.push(access);
         let at = match access {

@@ -1,144 +1,29 @@
 //! The engines, and how a case is run on one.
 //!
-//! Owns the fixed environment of all cases (block, fees, chain) and what is recorded of a run.
-//! Callers reuse one [`Engines`] for many cases: the stencil library is generated once. A panic in
-//! an engine is a result like any other, so that a hunt goes on and reports it.
+//! Owns what is recorded of a run. Callers reuse one [`Engines`] for many cases: the stencil library
+//! is generated once. A panic in an engine is a result like any other, so that a hunt goes on and
+//! reports it.
 
-use crate::case::{BENEFICIARY, Case, SENDER, TARGET};
+pub use crate::environment::{block, context, tx};
+pub use crate::kind::Kind;
+
+use crate::case::Case;
 use crate::db::{Access, CaseDb};
-use crate::handler::{Trace, TraceHandler, TracedContext};
+use crate::handler::{CaseContext, Trace, TraceHandler, TracedContext};
 use kiln_runtime::{Backend, Compile, Config, Engine, EngineError, Force, Tier, Tiered};
 use revm::context::result::{EVMError, ExecutionResult, HaltReason, Output};
-use revm::context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv};
+use revm::context::{ContextSetters, ContextTr, JournalTr};
 use revm::handler::{EthFrame, EvmTr, Handler};
 use revm::interpreter::interpreter::EthInterpreter;
-use revm::primitives::{B256, TxKind, U256, hardfork::SpecId};
 use revm::state::EvmState;
 use revm::{Database, DatabaseCommit, MainBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The context of a case.
-pub type CaseContext = TracedContext<CaseDb>;
-
 /// Whether there is machine code for this target.
 const IS_NATIVE: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
 
-/// What runs a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Plain revm: the oracle.
-    Interpreter,
-    /// kiln with the IR evaluator.
-    Evaluator,
-    /// kiln with the evaluator of optimised regions, as far as there are some.
-    EvaluatorRegions,
-    /// kiln with tier 0, whole contracts.
-    Tier0All,
-    /// kiln with tier 0, the blocks that an earlier run saw; other blocks are interpreted.
-    Tier0Seen,
-    /// kiln with tier 0, where the first frames of a code are interpreted and later ones not.
-    Tier0Warm,
-    /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
-    /// the calling thread, again and again as more is run, and under running frames.
-    Tier0Hot,
-    /// The same, where what runs a second time is profiled and promoted, also under running frames.
-    Promoted,
-    /// kiln with optimised regions by Cranelift, wherever there can be one.
-    OptimisedAll,
-    /// The same, where an earlier run was.
-    OptimisedSeen,
-    /// kiln with optimised regions by LLVM, wherever there can be one.
-    #[cfg(feature = "llvm")]
-    Tier1All,
-    /// The same, where an earlier run was.
-    #[cfg(feature = "llvm")]
-    Tier1Seen,
-}
-
-impl Kind {
-    /// All engines that are compared with the oracle.
-    pub const COMPARED: &[Self] = &[
-        Self::Evaluator,
-        Self::EvaluatorRegions,
-        Self::Tier0All,
-        Self::Tier0Seen,
-        Self::Tier0Warm,
-        Self::Tier0Hot,
-        Self::Promoted,
-        Self::OptimisedAll,
-        Self::OptimisedSeen,
-        #[cfg(feature = "llvm")]
-        Self::Tier1All,
-        #[cfg(feature = "llvm")]
-        Self::Tier1Seen,
-    ];
-
-    /// Those that run whole contracts, one for each way there is to run code.
-    pub const WHOLE: &[Self] = &[
-        Self::Evaluator,
-        Self::EvaluatorRegions,
-        Self::Tier0All,
-        Self::OptimisedAll,
-        #[cfg(feature = "llvm")]
-        Self::Tier1All,
-    ];
-
-    /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
-    /// one in so many.
-    pub fn thinned(all: &'static [Self], nth: u64) -> &'static [Self] {
-        const SLOW_EVERY: u64 = 16;
-        let quick = all.iter().position(|kind| kind.is_slow()).unwrap_or(all.len());
-        if nth.is_multiple_of(SLOW_EVERY) { all } else { &all[..quick] }
-    }
-
-    /// Whether compiling for it takes long. These come last in the lists.
-    fn is_slow(self) -> bool {
-        match self {
-            #[cfg(feature = "llvm")]
-            Self::Tier1All | Self::Tier1Seen => true,
-            _ => false,
-        }
-    }
-
-    /// The options of its engine; none for the oracle.
-    fn config(self) -> Option<Config> {
-        let all = Config { compile: Compile::All, ..Config::eager() };
-        let seen = Config { compile: Compile::Seen, ..all.clone() };
-        let first_tier = Tier::Optimised;
-        Some(match self {
-            Self::Interpreter => return None,
-            Self::Evaluator => Config { backend: Backend::Evaluator, ..all },
-            Self::EvaluatorRegions => Config { backend: Backend::Evaluator, first_tier, ..all },
-            Self::Tier0All => all,
-            Self::Tier0Seen => seen,
-            Self::Tier0Warm => Config { warm_frames: 2, ..all },
-            Self::Tier0Hot => Config { hot_executions: 2, ..seen },
-            Self::Promoted => Config {
-                hot_executions: 2,
-                optimise_frames: 1,
-                profile_blocks: 4,
-                top_tier: Tier::Optimised,
-                ..seen
-            },
-            Self::OptimisedAll => Config { first_tier, ..all },
-            Self::OptimisedSeen => Config { first_tier, ..seen },
-            #[cfg(feature = "llvm")]
-            Self::Tier1All => Config { first_tier: Tier::Tier1, ..all },
-            #[cfg(feature = "llvm")]
-            Self::Tier1Seen => Config { first_tier: Tier::Tier1, ..seen },
-        })
-    }
-
-    /// Whether what is compiled is what an earlier run saw.
-    fn is_recorded(self) -> bool {
-        match self {
-            Self::Tier0Seen | Self::OptimisedSeen => true,
-            #[cfg(feature = "llvm")]
-            Self::Tier1Seen => true,
-            _ => false,
-        }
-    }
-}
+/// How the text of a panic begins, in place of an error's.
+const PANIC: &str = "panic: ";
 
 /// What one transaction came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,6 +59,16 @@ impl TxOutcome {
         }
     }
 
+    /// Whether the engine panicked.
+    pub fn panicked(&self) -> bool {
+        self.result.as_ref().is_err_and(|error| error.starts_with(PANIC))
+    }
+
+    /// Gas that the transaction spent, refunds not counted; none if it did not run.
+    pub fn gas_spent(&self) -> Option<u64> {
+        self.result.as_ref().ok().map(|result| result.gas().total_gas_spent())
+    }
+
     /// The output, empty where there is none.
     pub fn output(&self) -> &[u8] {
         match &self.result {
@@ -194,12 +89,20 @@ impl Engines {
     /// # Errors
     /// If an engine that is supported does not start.
     pub fn new() -> Result<Self, EngineError> {
+        Self::tuned(|_, config| config)
+    }
+
+    /// As [`Engines::new`], with options that `tune` changes.
+    ///
+    /// # Errors
+    /// As [`Engines::new`].
+    pub fn tuned(tune: impl Fn(Kind, Config) -> Config) -> Result<Self, EngineError> {
         let mut engines = Vec::new();
         for &kind in Kind::COMPARED {
             if let Some(config) = kind.config()
                 && (config.backend == Backend::Evaluator || IS_NATIVE)
             {
-                engines.push((kind, Engine::new(config)?));
+                engines.push((kind, Engine::new(tune(kind, config))?));
             }
         }
         Ok(Self(engines))
@@ -208,6 +111,11 @@ impl Engines {
     /// The kiln engine of a kind, if there is one on this target.
     pub fn of(&self, kind: Kind) -> Option<&Engine> {
         self.0.iter().find(|(of, _)| *of == kind).map(|(_, engine)| engine)
+    }
+
+    /// The engines that there are.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, &Engine)> {
+        self.0.iter().map(|(kind, engine)| (*kind, engine))
     }
 
     /// Drops every compiled program: hunts call it now and then.
@@ -280,13 +188,13 @@ where
     let mut transactions = Vec::new();
     for nonce in 0..case.repeat as u64 {
         evm.ctx().set_tx(tx(case, nonce));
-        let (result, outcome) = transact_traced(&mut evm, case.is_static);
-        let ends = result.is_none();
-        if !ends {
+        let (_, outcome) = transact_traced(&mut evm, case.is_static);
+        let goes_on = !outcome.panicked() && nonce + 1 < case.repeat as u64;
+        if goes_on {
             evm.ctx().db_mut().commit(outcome.state.clone());
         }
         transactions.push(outcome);
-        if ends {
+        if !goes_on {
             break;
         }
     }
@@ -294,7 +202,7 @@ where
 }
 
 /// Runs the transaction that is set, and takes the journal's state, which is not committed. The result as such is
-/// none after a panic, which leaves the EVM as it was found.
+/// none after a panic, which leaves the EVM as it came upon it.
 pub fn transact_traced<EVM, DB>(
     evm: &mut EVM,
     is_static: bool,
@@ -313,63 +221,8 @@ where
         Err(payload) => {
             let what = payload.downcast_ref::<String>().map(String::as_str);
             let what = what.or(payload.downcast_ref::<&str>().copied()).unwrap_or_default();
-            let result = Err(format!("panic: {what}"));
+            let result = Err(format!("{PANIC}{what}"));
             (None, TxOutcome { result, state: EvmState::default(), trace: handler.trace })
         }
     }
-}
-
-/// The context in which a case runs.
-pub fn context(case: &Case, db: &CaseDb) -> CaseContext {
-    let mut cfg = CfgEnv::default();
-    cfg.set_spec_and_mainnet_gas_params(case.spec);
-    let mut context = CaseContext::new(db.clone(), case.spec);
-    context.cfg = cfg;
-    context.block = block(case.spec);
-    context
-}
-
-/// The block of every case.
-pub fn block(spec: SpecId) -> BlockEnv {
-    let mut block = BlockEnv {
-        number: U256::from(20_000_000),
-        beneficiary: BENEFICIARY,
-        timestamp: U256::from(1_700_000_000),
-        gas_limit: u64::MAX,
-        basefee: if spec.is_enabled_in(SpecId::LONDON) { 7 } else { 0 },
-        difficulty: U256::from(0x20000),
-        prevrandao: Some(B256::repeat_byte(0x5a)),
-        slot_num: 77,
-        ..BlockEnv::default()
-    };
-    block.set_blob_excess_gas_and_price(1 << 20, 3_338_477);
-    block
-}
-
-/// A transaction of a case. The effective gas price is 10 on every fork.
-pub fn tx(case: &Case, nonce: u64) -> TxEnv {
-    let mut tx = TxEnv {
-        caller: SENDER,
-        kind: TxKind::Call(TARGET),
-        gas_limit: case.gas,
-        gas_price: 10,
-        value: case.value,
-        data: case.calldata.clone().into(),
-        nonce,
-        chain_id: Some(1),
-        ..TxEnv::default()
-    };
-    if case.spec.is_enabled_in(SpecId::LONDON) {
-        tx.tx_type = 2;
-        tx.gas_price = 100;
-        tx.gas_priority_fee = Some(3);
-    }
-    if case.spec.is_enabled_in(SpecId::CANCUN) {
-        tx.tx_type = 3;
-        tx.max_fee_per_blob_gas = 1 << 30;
-        let mut hash = B256::repeat_byte(0xb1);
-        hash.0[0] = 1;
-        tx.blob_hashes = vec![hash];
-    }
-    tx
 }

@@ -5,6 +5,7 @@
 //! EVM with mainnet's context and frame, whatever its database; never changes what is executed, except
 //! that it can make the first frame static.
 
+use crate::db::CaseDb;
 use revm::context::result::{EVMError, HaltReason};
 use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::handler::{EthFrame, EvmTr, FrameResult, Handler, ItemOrResult};
@@ -12,7 +13,7 @@ use revm::interpreter::interpreter::EthInterpreter;
 use revm::interpreter::interpreter_action::{FrameInit, FrameInput};
 use revm::interpreter::interpreter_types::{Jumps, MemoryTr};
 use revm::interpreter::{Gas, InstructionResult, InterpreterResult};
-use revm::primitives::{Address, Bytes};
+use revm::primitives::{Address, Bytes, U256};
 use revm::state::TransientStorage;
 use revm::{Database, Journal};
 use std::collections::hash_map::DefaultHasher;
@@ -21,6 +22,9 @@ use std::marker::PhantomData;
 
 /// Mainnet's context over a database.
 pub type TracedContext<DB> = Context<BlockEnv, TxEnv, CfgEnv, DB, Journal<DB>, ()>;
+
+/// The context of a case.
+pub type CaseContext = TracedContext<CaseDb>;
 
 /// Events kept of one transaction; beyond that, only their hash.
 const EVENTS_MAX: usize = 512;
@@ -166,15 +170,32 @@ fn suspended(frame: &EthFrame<EthInterpreter>) -> Suspended {
         pc: interpreter.bytecode.pc(),
         gas: interpreter.gas,
         height: interpreter.stack.len(),
-        stack: hash(interpreter.stack.data()),
+        stack: hash_words(interpreter.stack.data()),
         memory_len: interpreter.memory.size(),
-        memory: hash(&*interpreter.memory.context_memory()),
+        memory: hash_bytes(&interpreter.memory.context_memory()),
         returndata_len: interpreter.return_data.0.len(),
     }
 }
 
-fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+/// Of the stack's words: see [`hash`].
+fn hash_words(words: &[U256]) -> u64 {
+    hash(words.len(), words.iter().flat_map(|word| *word.as_limbs()))
+}
+
+/// Of bytes: see [`hash`].
+fn hash_bytes(bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    hash(bytes.len(), chunks.iter().chain([&last]).map(|chunk| u64::from_le_bytes(*chunk)))
+}
+
+/// Only has to differ where what is hashed differs. Not the standard library's: there are many words to
+/// hash, and nobody chooses them to collide.
+fn hash(len: usize, limbs: impl Iterator<Item = u64>) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    limbs.fold(len as u64, |state, limb| {
+        let product = u128::from((state ^ limb).wrapping_add(FACTOR)) * u128::from(FACTOR);
+        (product as u64 ^ (product >> 64) as u64).rotate_left(23)
+    })
 }

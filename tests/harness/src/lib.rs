@@ -10,10 +10,15 @@ pub mod case;
 pub mod compare;
 pub mod db;
 pub mod engine;
+pub mod environment;
 pub mod generate;
 pub mod handler;
+pub mod hunt;
+pub mod kind;
 pub mod minimise;
+pub mod sweep;
 pub mod text;
+pub mod warm;
 
 pub use case::{Case, Contract, Expect};
 pub use engine::{Engines, Outcome};

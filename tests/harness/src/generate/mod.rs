@@ -4,8 +4,11 @@
 //! constants at the edges, small memory, loops that end, calls among several contracts. The same
 //! choices give the same case. Never promises that a case succeeds; failing is half of the point.
 
+mod inputs;
 mod program;
 mod values;
+
+pub use inputs::{GROUP, ProgramSet};
 
 use crate::case::{Case, Contract, TARGET, specs};
 use program::Program;

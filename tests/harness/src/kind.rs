@@ -1,0 +1,188 @@
+//! The engines by name, and the options of each.
+//!
+//! Owns the list of what is compared with the oracle: tests iterate over it, so a new engine is in all
+//! of them. Never starts an engine.
+
+use kiln_runtime::{Backend, Compile, Config, Tier};
+use std::fmt::{self, Write};
+use std::str::FromStr;
+use thiserror::Error;
+
+/// What runs a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Plain revm: the oracle.
+    Interpreter,
+    /// kiln with the IR evaluator.
+    Evaluator,
+    /// kiln with the evaluator of optimised regions, as far as there are some.
+    EvaluatorRegions,
+    /// kiln with tier 0, whole contracts.
+    Tier0All,
+    /// kiln with tier 0, the blocks that an earlier run saw; other blocks are interpreted.
+    Tier0Seen,
+    /// kiln with tier 0, where the first frames of a code are interpreted and later ones not.
+    Tier0Warm,
+    /// kiln with tier 0 as it decides by itself, but after very few executions: what was run is compiled on
+    /// the calling thread, again and again as more is run, and under running frames.
+    Tier0Hot,
+    /// The same, where what runs a second time is profiled and promoted, also under running frames.
+    Promoted,
+    /// kiln with optimised regions by Cranelift, wherever there can be one.
+    OptimisedAll,
+    /// The same, where an earlier run was.
+    OptimisedSeen,
+    /// kiln with optimised regions by LLVM, wherever there can be one.
+    #[cfg(feature = "llvm")]
+    Tier1All,
+    /// The same, where an earlier run was.
+    #[cfg(feature = "llvm")]
+    Tier1Seen,
+}
+
+impl Kind {
+    /// All engines that are compared with the oracle.
+    pub const COMPARED: &[Self] = &[
+        Self::Evaluator,
+        Self::EvaluatorRegions,
+        Self::Tier0All,
+        Self::Tier0Seen,
+        Self::Tier0Warm,
+        Self::Tier0Hot,
+        Self::Promoted,
+        Self::OptimisedAll,
+        Self::OptimisedSeen,
+        #[cfg(feature = "llvm")]
+        Self::Tier1All,
+        #[cfg(feature = "llvm")]
+        Self::Tier1Seen,
+    ];
+
+    /// Those that run whole contracts, one for each way there is to run code.
+    pub const WHOLE: &[Self] = &[
+        Self::Evaluator,
+        Self::EvaluatorRegions,
+        Self::Tier0All,
+        Self::OptimisedAll,
+        #[cfg(feature = "llvm")]
+        Self::Tier1All,
+    ];
+
+    /// Engines of optimised regions that run whole contracts.
+    pub const ALL_BY_COMPILER: &[Self] = &[
+        Self::OptimisedAll,
+        #[cfg(feature = "llvm")]
+        Self::Tier1All,
+    ];
+
+    /// And those that run what was seen.
+    pub const SEEN_BY_COMPILER: &[Self] = &[
+        Self::OptimisedSeen,
+        #[cfg(feature = "llvm")]
+        Self::Tier1Seen,
+    ];
+
+    /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
+    /// one in so many.
+    pub fn thinned(all: &'static [Self], nth: u64) -> &'static [Self] {
+        const SLOW_EVERY: u64 = 16;
+        let quick = all.iter().position(|kind| kind.is_slow()).unwrap_or(all.len());
+        if nth.is_multiple_of(SLOW_EVERY) { all } else { &all[..quick] }
+    }
+
+    /// Whether compiling for it takes long. These come last in the lists.
+    pub fn is_slow(self) -> bool {
+        match self {
+            #[cfg(feature = "llvm")]
+            Self::Tier1All | Self::Tier1Seen => true,
+            _ => false,
+        }
+    }
+
+    /// The options of its engine; none for the oracle.
+    pub(crate) fn config(self) -> Option<Config> {
+        let all = Config { compile: Compile::All, ..Config::eager() };
+        let seen = Config { compile: Compile::Seen, ..all.clone() };
+        let first_tier = Tier::Optimised;
+        Some(match self {
+            Self::Interpreter => return None,
+            Self::Evaluator => Config { backend: Backend::Evaluator, ..all },
+            Self::EvaluatorRegions => Config { backend: Backend::Evaluator, first_tier, ..all },
+            Self::Tier0All => all,
+            Self::Tier0Seen => seen,
+            Self::Tier0Warm => Config { warm_frames: 2, ..all },
+            Self::Tier0Hot => Config { hot_executions: 2, ..seen },
+            Self::Promoted => Config {
+                hot_executions: 2,
+                optimise_frames: 1,
+                profile_blocks: 4,
+                top_tier: Tier::Optimised,
+                ..seen
+            },
+            Self::OptimisedAll => Config { first_tier, ..all },
+            Self::OptimisedSeen => Config { first_tier, ..seen },
+            #[cfg(feature = "llvm")]
+            Self::Tier1All => Config { first_tier: Tier::Tier1, ..all },
+            #[cfg(feature = "llvm")]
+            Self::Tier1Seen => Config { first_tier: Tier::Tier1, ..seen },
+        })
+    }
+
+    /// Whether what is compiled is what an earlier run saw.
+    pub(crate) fn is_recorded(self) -> bool {
+        match self {
+            Self::Tier0Seen | Self::OptimisedSeen => true,
+            #[cfg(feature = "llvm")]
+            Self::Tier1Seen => true,
+            _ => false,
+        }
+    }
+}
+
+/// In words: `tier0-seen`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, letter) in format!("{self:?}").chars().enumerate() {
+            if index != 0 && letter.is_ascii_uppercase() {
+                f.write_char('-')?;
+            }
+            f.write_char(letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// Not the name of an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("no engine is named `{name}`; there are {}", names.join(", "))]
+pub struct UnknownKind {
+    name: String,
+    names: Vec<String>,
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        let found = Self::COMPARED.iter().find(|kind| kind.to_string() == name);
+        found.copied().ok_or_else(|| UnknownKind {
+            name: name.to_owned(),
+            names: Self::COMPARED.iter().map(Self::to_string).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for kind in Kind::COMPARED {
+            assert_eq!(kind.to_string().parse(), Ok(*kind));
+        }
+        assert_eq!(Kind::Tier0Seen.to_string(), "tier0-seen");
+        let error = "tier2".parse::<Kind>().unwrap_err().to_string();
+        assert!(error.contains("`tier2`") && error.contains("evaluator-regions"), "{error}");
+    }
+}
