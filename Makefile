@@ -4,6 +4,7 @@ CARGO ?= cargo
 KILN := target/release/kiln
 SECONDS ?= 60
 STRESS_SECONDS ?= 600
+HUNT_SETS ?= 3000
 
 # Tier 1 needs LLVM 22, which `setup` installs. Where it can not be had `demo` goes on without it, and `test` fails:
 # KILN_NO_LLVM=1 leaves tier 1 out on purpose.
@@ -20,7 +21,7 @@ comma := ,
 # In order, each behind the one before: cargo is parallel in itself, and all need what `setup` installs.
 .NOTPARALLEL:
 
-.PHONY: all setup setup-test build demo test fmt lint doc unit tables stress loom bench fuzz clean
+.PHONY: all setup setup-test build demo test test-full fmt lint doc unit tables stress hunt loom bench fuzz clean
 
 all: build
 
@@ -39,6 +40,13 @@ demo: build
 
 test: setup-test fmt lint doc unit tables
 	@[ -n "$(LLVM)" ] || echo "kiln: all passed, WITHOUT TIER 1: KILN_NO_LLVM is set" >&2
+
+# Hours: `.ci/run` in its long form, other generated programs each time, and faults planted in a copy of the sources.
+# What needs a nightly toolchain or tools of its own is apart: `make fuzz`, scripts/sanitize, scripts/coverage.
+test-full: test stress build
+	scripts/fixtures --full
+	$(MAKE) hunt
+	$(MAKE) mutate
 
 setup-test:
 	@scripts/setup.sh --require-llvm
@@ -69,6 +77,12 @@ tables:
 # Threads that run programs on engines that are commanded all the time. `make unit` runs it for seconds.
 stress:
 	KILN_TEST_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test --profile checked -p kiln-tests --test stress
+
+# Generated programs on all engines. Seeds that nobody tried: the seconds since 1970.
+hunt: SEED ?= $(shell date +%s)
+hunt: build
+	$(KILN) hunt --seed $(SEED) --sets $(HUNT_SETS) --threads 2
+	$(KILN) hunt --seed $(SEED) --sets $(HUNT_SETS) --threads 2 --sweep
 
 bench: setup
 	$(CARGO) bench -p kiln-benches

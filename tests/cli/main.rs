@@ -1,5 +1,6 @@
 //! The built command: exit codes, messages, and the shape of what it prints.
 
+mod check;
 mod compile;
 mod environment;
 mod optimised;

@@ -13,6 +13,7 @@ fn the_last_line_counts() {
         let ran = kiln(["statetest", text(&path), "--tier", tier]).exits(0);
         assert_eq!(ran.stdout.lines().last(), Some("3 passed, 0 failed"), "{tier}");
     }
+    kiln(["statetest", text(&path), "--tier", "tier0", "--compare"]).exits(0).prints(&["3 passed"]);
     kiln(["statetest", text(&path), "--threads", "1"]).exits(0).prints(&["1 variants", "skipped"]);
 }
 

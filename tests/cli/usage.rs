@@ -42,7 +42,7 @@ fn bad_arguments() {
 
 #[test]
 fn files_that_are_not_there() {
-    for command in ["replay", "statetest", "record", "run", "compile"] {
+    for command in ["replay", "statetest", "record", "run", "compile", "check"] {
         kiln([command, "no/such/file"]).exits(2).complains(&["no/such/file", "No such file"]);
     }
 }
