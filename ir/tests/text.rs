@@ -1,31 +1,7 @@
-//! What the builder makes of any bytecode passes the verifier, and its text reads back as the same
-//! module.
+//! The text form, from seeds and from texts that are nearly right: `kiln_ir_tests::text`.
 
-use kiln_ir::{Blocks, Config, Limits, Module, OpcodeSet, SpecId, build, parse, verify};
-
-fn config(spec: SpecId) -> Config {
-    let mut gas = [3; 256];
-    gas[0] = 0; // STOP
-    gas[0xf3] = 0; // RETURN
-    gas[0x5b] = 1; // JUMPDEST
-    Config { spec, gas, replaced: OpcodeSet::EMPTY }
-}
-
-fn check(code: &[u8], config: &Config) -> Module {
-    let limits = Limits::default();
-    let blocks = Blocks::scan(code, config, &limits).expect("within the limits");
-    let module = build(code, &blocks, config, &limits, &|_| true).expect("within the limits");
-    if let Err(error) = verify(&module) {
-        panic!("{error}\ncode {}\n{module}", hex(code));
-    }
-    let text = module.to_string();
-    assert_eq!(parse(&text).as_ref(), Ok(&module), "code {}\n{text}", hex(code));
-    module
-}
-
-fn hex(code: &[u8]) -> String {
-    code.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use kiln_ir::SpecId;
+use kiln_ir_tests::text::{any, check, config};
 
 #[test]
 fn random_bytes() {
@@ -104,4 +80,31 @@ fn shipped_contracts() {
         contracts += 1;
     }
     assert_ne!(contracts, 0);
+}
+
+/// Texts of modules with a few tokens changed: most are refused by the parser, some by the verifier, some run.
+#[test]
+fn nearly_right_texts() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let (mut read, mut valid) = (0, 0);
+    let rounds = 4_000;
+    for _ in 0..rounds {
+        let mut code = plausible(&mut rng);
+        code.truncate(60);
+        let text = check(&code, &config(SpecId::AMSTERDAM)).to_string();
+        let mut tokens: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
+        for _ in 0..rng.usize(..3) {
+            let (from, to) = (rng.usize(..tokens.len()), rng.usize(..tokens.len()));
+            match rng.u8(..3) {
+                0 => tokens[to] = tokens[from],
+                1 => _ = tokens.remove(to),
+                _ => tokens.swap(from, to),
+            }
+        }
+        if let Some((_, is_valid)) = any(&tokens.concat()) {
+            read += 1;
+            valid += usize::from(is_valid);
+        }
+    }
+    assert!(valid > rounds / 3 && read > valid && read < rounds, "{read} {valid}");
 }

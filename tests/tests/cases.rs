@@ -1,4 +1,4 @@
-//! Every case file on every engine, and the map from `traps.md` to case files.
+//! Every case file on every engine, and the map from rules to case files.
 //!
 //! A file may ask for more runs than its own (`Case::variants`). Its explicit expectations hold for its own fork and
 //! limit; everywhere all engines must agree.
@@ -9,6 +9,7 @@ use kiln_tests::compare::{check, unexpected};
 use kiln_tests::db::CaseDb;
 use kiln_tests::engine::{Engines, Kind, oracle};
 use kiln_tests::{Case, asm};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -43,8 +44,8 @@ fn straddles(variants: &[Case]) -> bool {
             last.map(|last| last.trace.results().map(|(result, _)| result).collect());
         (case.spec, last.map(|last| last.name()), frames.unwrap_or_default())
     });
-    let results: std::collections::HashSet<_> = results.collect();
-    let forks: std::collections::HashSet<_> = results.iter().map(|(spec, ..)| *spec).collect();
+    let results: HashSet<_> = results.collect();
+    let forks: HashSet<_> = results.iter().map(|(spec, ..)| *spec).collect();
     results.len() > forks.len()
 }
 
@@ -81,34 +82,58 @@ fn every_case_says_what_it_is_for_and_expects() {
     }
 }
 
+/// All rules of the table.
+fn traps() -> impl Iterator<Item = &'static traps::Trap> {
+    traps::TRAPS.iter().flat_map(|section| section.traps)
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Whether there is such a test: a file, with the function where one is named.
+fn is_test(name: &str) -> bool {
+    let (file, function) = name.split_once("::").unwrap_or((name, ""));
+    let Ok(text) = std::fs::read_to_string(repository().join(file)) else { return false };
+    // A harness of its own takes functions from a list.
+    let is_run = text.contains("#[test]") || text.contains("Trial") || text.contains("Test");
+    is_run && (function.is_empty() || text.contains(&format!("fn {function}()")))
+}
+
 #[test]
 fn every_trap_has_a_case() {
-    let names: Vec<String> = files().into_iter().map(|(name, _)| name).collect();
-    for (line, held_by) in traps::TRAPS {
-        match held_by {
-            traps::HeldBy::Cases(cases) => {
-                assert!(!cases.is_empty(), "no case: {line}");
-                for case in *cases {
-                    assert!(names.iter().any(|name| name == case), "no file {case}.evm: {line}");
-                }
-            }
-            traps::HeldBy::Test(test) => {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(test);
-                assert!(path.exists(), "no test {test}: {line}");
-            }
-            traps::HeldBy::Later(reason) => assert!(!reason.is_empty(), "no reason: {line}"),
+    let names: HashSet<String> = files().into_iter().map(|(name, _)| name).collect();
+    for traps::Trap { rule, cases, tests, later } in traps() {
+        assert!(!cases.is_empty() || !tests.is_empty(), "nothing holds: {rule}");
+        for case in *cases {
+            assert!(names.contains(*case), "no file {case}.evm: {rule}");
         }
+        for test in *tests {
+            assert!(is_test(test), "no test {test}: {rule}");
+        }
+        assert_ne!(*later, Some(""), "no reason: {rule}");
     }
+    assert_eq!(traps().count(), 41, "rules");
 }
 
 #[test]
 fn every_case_of_a_trap_is_in_the_table() {
     for (name, _) in files().iter().filter(|(name, _)| !name.starts_with("found_")) {
-        let listed = traps::TRAPS.iter().any(|(_, held_by)| match held_by {
-            traps::HeldBy::Cases(cases) => cases.contains(&name.as_str()),
-            _ => false,
-        });
+        let listed = traps().any(|trap| trap.cases.contains(&name.as_str()));
         assert!(listed, "{name}.evm is for no line of the table");
+    }
+}
+
+/// With the variable `KILN_TEST_BLESS` it writes the table.
+#[test]
+fn the_table_of_traps_is_in_the_documents() {
+    let path = repository().join("TESTING.md");
+    let found = std::fs::read_to_string(&path).expect("TESTING.md can be read");
+    let expected = traps::with_table(&found).expect("TESTING.md has the marks");
+    if std::env::var_os("KILN_TEST_BLESS").is_some() {
+        std::fs::write(&path, &expected).expect("TESTING.md can be written");
+    } else {
+        assert!(found == expected, "run this test with KILN_TEST_BLESS=1");
     }
 }
 

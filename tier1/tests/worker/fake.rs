@@ -55,6 +55,7 @@ pub(super) fn compile(job: &JobRequest, cancelled: &dyn Fn() -> bool) -> Result<
             std::process::abort()
         }
         "panic" => panic!("a panic in the compiler"),
+        "recurse" => Err(JobError::Failed(recurse(1).to_string())),
         "exit" => std::process::exit(7),
         "kill" => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
@@ -92,6 +93,15 @@ pub(super) fn compile(job: &JobRequest, cancelled: &dyn Fn() -> bool) -> Result<
         "truncated" => stream(&[100, 0, 0, 0, 5, 1, 2, 3]),
         "other" => stream(&[10, 0, 0, 0, 5, 99, 1, 0, 0, 0, 0, 0, 0, 0]),
         _ => Ok(answer(job)),
+    }
+}
+
+/// Deeper than any stack.
+fn recurse(depth: u64) -> u64 {
+    let here = std::hint::black_box([depth; 64]);
+    match depth {
+        0 => 0,
+        _ => recurse(depth + 1) + std::hint::black_box(here)[0],
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         ("a_child_over_its_memory", a_child_over_its_memory),
         ("a_child_that_aborts", a_child_that_aborts),
         ("a_compiler_that_panics", a_compiler_that_panics),
+        ("a_child_that_overflows_its_stack", a_child_that_overflows_its_stack),
         ("a_child_that_exits", a_child_that_exits),
         ("garbage_in_the_stream", garbage_in_the_stream),
         ("a_length_over_the_limit", a_length_over_the_limit),
@@ -139,6 +140,13 @@ fn a_compiler_that_panics() {
     assert_eq!(status.code(), Some(101));
     assert!(stderr.contains("a panic in the compiler"), "{stderr}");
     assert!(error.to_string().contains("a panic in the compiler"));
+}
+
+fn a_child_that_overflows_its_stack() {
+    let error = costs_one_job(&job("recurse"));
+    let (status, stderr) = crash(&error);
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+    assert!(stderr.contains("overflowed its stack"), "{stderr}");
 }
 
 fn a_child_that_exits() {

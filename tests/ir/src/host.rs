@@ -3,10 +3,6 @@
 //! The host's effects depend on the gas they observe, and some are refused by compiled code, so that
 //! exits, fixups, `gas_back` and `rest` are all on the path.
 
-mod program;
-
-pub(crate) use program::program;
-
 use kiln_abi::{ExitId, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
 use kiln_ir::eval::{Environment, Machine};
 use kiln_ir::fold::{from_u256, to_u256};
@@ -15,11 +11,11 @@ use revm_bytecode::opcode::OPCODE_INFO;
 use revm_primitives::U256;
 
 /// Bytes up to which compiled code may expand memory, and up to which anyone may.
-pub(crate) const EXPAND_MAX: u64 = 1024;
-pub(crate) const MEMORY_MAX: u64 = 4096;
+pub const EXPAND_MAX: u64 = 1024;
+pub const MEMORY_MAX: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub enum Halt {
     OutOfGas,
     Stack,
     Memory,
@@ -32,27 +28,27 @@ pub(crate) enum Halt {
 
 /// A frame and its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) code: Vec<u8>,
-    pub(crate) costs: [u16; 256],
-    pub(crate) pc: usize,
-    pub(crate) stack: Vec<Word>,
-    pub(crate) gas: u64,
-    pub(crate) memory: Vec<u8>,
-    pub(crate) effects: Vec<(u8, [Word; 3], u64)>,
+pub struct Frame {
+    pub code: Vec<u8>,
+    pub costs: [u16; 256],
+    pub pc: usize,
+    pub stack: Vec<Word>,
+    pub gas: u64,
+    pub memory: Vec<u8>,
+    pub effects: Vec<(u8, [Word; 3], u64)>,
 }
 
-pub(crate) fn word(value: u64) -> Word {
+pub fn word(value: u64) -> Word {
     Word::from_u64(value)
 }
 
 impl Frame {
-    pub(crate) fn opcode(&self) -> u8 {
+    pub fn opcode(&self) -> u8 {
         self.code.get(self.pc).copied().unwrap_or(0)
     }
 
     /// Runs one instruction; changes nothing where it halts.
-    pub(crate) fn step(&mut self) -> Result<(), Halt> {
+    pub fn step(&mut self) -> Result<(), Halt> {
         let before = self.clone_light();
         let result = self.charge_and_run();
         if result.is_err() {
@@ -107,7 +103,7 @@ impl Frame {
     }
 
     /// Something the host does: a word that depends on everything it saw.
-    pub(crate) fn effect(&mut self, opcode: u8, args: [Word; 3], gas: u64) -> Word {
+    pub fn effect(&mut self, opcode: u8, args: [Word; 3], gas: u64) -> Word {
         self.effects.push((opcode, args, gas));
         let mixed = args.iter().fold(to_u256(word(gas)), |mixed, arg| {
             mixed.wrapping_mul(U256::from(0x1_0000_01b3_u64)) ^ to_u256(*arg)
@@ -303,16 +299,16 @@ fn environment(what: Environment, frame: &Frame) -> Word {
 }
 
 /// The frame as compiled code sees it.
-pub(crate) struct Compiled<'a> {
-    pub(crate) exits: &'a ExitTable,
+pub struct Compiled<'a> {
+    pub exits: &'a ExitTable,
     /// Leaders of what may be entered by a computed jump, in the order of the regions.
-    pub(crate) leaders: &'a [(Pc, bool)],
-    pub(crate) frame: Frame,
+    pub leaders: &'a [(Pc, bool)],
+    pub frame: Frame,
     /// All words a stack may hold; the frame's own stack is stale while this runs.
-    pub(crate) words: Vec<Word>,
-    pub(crate) sp: usize,
+    pub words: Vec<Word>,
+    pub sp: usize,
     /// Back-edges that may be taken until one is not, and then again.
-    pub(crate) polls: u32,
+    pub polls: u32,
 }
 
 impl Compiled<'_> {
@@ -321,14 +317,14 @@ impl Compiled<'_> {
     }
 
     /// Puts the frame's stack where compiled code works on it.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.sp = self.frame.stack.len();
         // Words above are whatever was left there.
         self.words.fill(Word([0xdead; 4]));
         self.words[..self.sp].copy_from_slice(&self.frame.stack);
     }
 
-    pub(crate) fn canonical(&mut self, exit: ExitId, gas: u64) {
+    pub fn canonical(&mut self, exit: ExitId, gas: u64) {
         let exit = self.exits.exit(exit);
         self.sp = self.sp.checked_add_signed(-isize::from(exit.moved)).expect("the entry pointer");
         let fixups = self.exits.fixups(exit);
@@ -351,7 +347,7 @@ impl Compiled<'_> {
 
 impl Compiled<'_> {
     /// What a guarded helper comes to, unless it refuses.
-    pub(crate) fn act(&mut self, exit: ExitId, args: [Option<Word>; 3]) -> Option<Word> {
+    pub fn act(&mut self, exit: ExitId, args: [Option<Word>; 3]) -> Option<Word> {
         let exit = self.exits.exit(exit);
         let args = args.map(Option::unwrap_or_default);
         if args[0].0[0] % 8 == 7 {
@@ -439,7 +435,7 @@ impl Machine for Compiled<'_> {
     }
 }
 
-pub(crate) fn interpret(mut frame: Frame) -> (Halt, Frame) {
+pub fn interpret(mut frame: Frame) -> (Halt, Frame) {
     loop {
         if let Err(halt) = frame.step() {
             return (halt, frame);
@@ -447,7 +443,7 @@ pub(crate) fn interpret(mut frame: Frame) -> (Halt, Frame) {
     }
 }
 /// Code that mostly finds its operands, with jumps that mostly land.
-pub(crate) fn code(rng: &mut fastrand::Rng) -> Vec<u8> {
+pub fn code(rng: &mut fastrand::Rng) -> Vec<u8> {
     let mut code = Vec::new();
     let mut jumps = Vec::new();
     (0..rng.usize(..12)).for_each(|_| code.extend([0x60, rng.u8(..)]));

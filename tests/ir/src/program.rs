@@ -2,7 +2,7 @@
 //! that always holds enough.
 
 /// A program being written.
-pub(crate) struct Program<'a> {
+struct Program<'a> {
     rng: &'a mut fastrand::Rng,
     code: Vec<u8>,
     /// Words on the stack that the present function may touch.
@@ -18,7 +18,7 @@ pub(crate) struct Program<'a> {
 }
 
 /// A program of about so many statements.
-pub(crate) fn program(rng: &mut fastrand::Rng, budget: usize) -> Vec<u8> {
+pub fn program(rng: &mut fastrand::Rng, budget: usize) -> Vec<u8> {
     let functions = rng.usize(..3);
     let mut program = Program {
         rng,
