@@ -12,7 +12,7 @@ mod hit;
 use crate::{
     engine::{BakedId, Engine},
     force::{Forced, ForcedSafepoints},
-    frame::{self, Cold, Held, Ordinary, Tables},
+    frame::{self, Cold, EveryExit, Held, Ordinary, Safepoints, Tables},
     heat::HotFrom,
     helpers::Interp,
     local::Local,
@@ -77,6 +77,8 @@ pub struct Tiered<EVM> {
     watch: Watch,
     member: Member,
     forced: Option<Box<Forced>>,
+    /// Whether compiled code is left wherever it can be.
+    leaves: bool,
 }
 
 /// The engine, and what this EVM has of it for its own.
@@ -132,6 +134,7 @@ impl<EVM> Tiered<EVM> {
             trampoline,
             watch: Watch::default(),
             forced: Forced::new(&engine.config().force),
+            leaves: engine.config().limits.perturb.every_exit,
             member: Member::new(engine),
         }
     }
@@ -274,12 +277,24 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     hot_from: engine.hot_from(),
                     stats: &local.counters,
                 };
-                match &mut self.forced {
-                    None => frame::run(interpreter, context, tables, &mut held, &mut Ordinary),
-                    Some(forced) => {
-                        let stats = &local.counters;
-                        let safepoints = ForcedSafepoints { forced, engine, stats };
-                        run_forced(interpreter, context, tables, &mut held, safepoints)
+                let forced = self.forced.as_deref_mut();
+                let forced = forced.map(|forced| {
+                    let stats = &local.counters;
+                    ForcedSafepoints { forced, engine, stats }
+                });
+                let held = &mut held;
+                match (forced, self.leaves) {
+                    (None, false) => {
+                        frame::run(interpreter, context, tables, held, &mut Ordinary);
+                    }
+                    (None, true) => {
+                        run_forced(interpreter, context, tables, held, EveryExit(Ordinary));
+                    }
+                    (Some(forced), false) => {
+                        run_forced(interpreter, context, tables, held, forced);
+                    }
+                    (Some(forced), true) => {
+                        run_forced(interpreter, context, tables, held, EveryExit(forced));
                     }
                 }
             }
@@ -291,12 +306,12 @@ impl<EVM: EthEvm> Tiered<EVM> {
 /// Not inlined: the ordinary frame loop is to stay as it is.
 #[cold]
 #[inline(never)]
-fn run_forced<H: Host>(
+fn run_forced<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     held: &mut Held<'_>,
-    mut safepoints: ForcedSafepoints<'_>,
+    mut safepoints: S,
 ) {
     frame::run(interpreter, host, tables, held, &mut safepoints);
 }

@@ -58,6 +58,7 @@ pub use hooks::{
     Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, Phase, PhaseStart,
     PhaseTimes, Tier,
 };
+pub use kiln_ir::{ParsePerturbError, Perturb};
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
 pub use program::Program;
