@@ -10,6 +10,7 @@
 mod hit;
 
 use crate::{
+    dump::Dump,
     engine::{BakedId, Engine},
     force::{Forced, ForcedSafepoints},
     frame::{self, Cold, EveryExit, Held, Ordinary, Safepoints, Tables},
@@ -244,16 +245,20 @@ impl<EVM: EthEvm> Tiered<EVM> {
             instructions: instructions.instruction_table(),
             gas: instructions.gas_table(),
         };
-        let interpreter = &mut frames.get().interpreter;
+        let frame = frames.get();
+        let (interpreter, depth) = (&mut frame.interpreter, frame.depth);
         let (engine, local) = self.member.local();
+        let dump = Dump::new(engine, depth);
         let plan = match plan {
             Plan::Cold(hash, baked, hot_from) => {
+                dump.interpret(interpreter);
                 let memo = &mut local.memo;
                 let (stats, replaced) = (&*local.counters, self.watch.replaced());
                 let cold = Cold { engine, hash, baked, hot_from, replaced, memo, stats };
                 if frame::run_cold(interpreter, context, tables, cold) {
                     return interpreter.take_next_action();
                 }
+                dump.stopped(interpreter);
                 Plan::Run(local.resident.find(engine, &interpreter.bytecode, hash, baked))
             }
             plan => plan,
@@ -263,6 +268,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
                 return interpreter.run_plain(tables.instructions, tables.gas, context);
             }
             Plan::Record(index) => {
+                dump.interpret(interpreter);
                 let seen = local.resident.entry(index).slot().0.recorded();
                 frame::record(interpreter, context, tables, seen, &local.counters);
             }
@@ -276,6 +282,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     memo: &mut local.memo,
                     hot_from: engine.hot_from(),
                     stats: &local.counters,
+                    dump,
                 };
                 let forced = self.forced.as_deref_mut();
                 let forced = forced.map(|forced| {

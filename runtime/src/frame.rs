@@ -24,6 +24,7 @@ pub(crate) use every_exit::EveryExit;
 
 use crate::{
     canonical::{refresh, stack_is_usable},
+    dump::Dump,
     engine::Engine,
     heat::{CodeTag, HotFrom},
     helpers::{FrameRun, Helpers, Interp},
@@ -74,6 +75,7 @@ pub(crate) struct Held<'a> {
     /// Executions from which a block is hot; none if nobody counts.
     pub(crate) hot_from: Option<HotFrom>,
     pub(crate) stats: &'a Counters,
+    pub(crate) dump: Dump<'a>,
 }
 
 /// What happens at a safepoint.
@@ -284,12 +286,16 @@ fn leg<H: Host, S: Safepoints>(
             Some(entry) => match safepoints.order(program) {
                 Order::Enter => {
                     held.stats.native_entries.add(1);
+                    held.dump.enter(interp, || program.tier());
                     // SAFETY: the entry is the program's; the rest was established above.
-                    let leave = unsafe {
-                        enter::<H, S>(&raw mut cx, run, program, held.trampoline, entry)
-                    };
+                    let leave =
+                        unsafe { enter::<H, S>(&raw mut cx, run, program, held.trampoline, entry) };
                     // SAFETY: `leave` comes from the program that ran on this context.
                     let next = unsafe { finish(&mut cx, &mut *run, leave, held.stats) };
+                    if !matches!(next, Next::Done) {
+                        // SAFETY: as at the start of the loop.
+                        held.dump.leave(unsafe { &*(*run).interpreter }, || program.tier());
+                    }
                     if cx.poll == u32::MAX {
                         cold_path();
                         held.engine.worked(held.slot, POLL_FRAMES);
@@ -324,11 +330,7 @@ fn leg<H: Host, S: Safepoints>(
 }
 
 /// The fields that do not change during a frame run; [`refresh`] fills in the others.
-fn context(
-    interpreter: &mut Interp,
-    program: &Program,
-    helpers: &'static HelperTable,
-) -> Context {
+fn context(interpreter: &mut Interp, program: &Program, helpers: &'static HelperTable) -> Context {
     let interpreter: *mut Interp = interpreter;
     let entries = program.entries();
     // SAFETY: fields of the interpreter, which outlives the frame run. Raw, so that later uses of

@@ -22,6 +22,7 @@ mod backend;
 mod canonical;
 mod compile;
 mod config;
+mod dump;
 mod engine;
 mod eval_machine;
 mod evm;
@@ -51,6 +52,8 @@ pub use compile::CompileError;
 pub use config::{
     Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
 };
+#[cfg(feature = "dump")]
+pub use dump::{OnSafepoint, Safepoint, SafepointKind};
 pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod generate;
 pub mod handler;
 pub mod minimise;
+pub mod perturbed;
 pub mod text;
 
 pub use case::{Case, Contract, Expect};

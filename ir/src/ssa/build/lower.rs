@@ -175,7 +175,8 @@ impl Builder<'_> {
     pub(super) fn emit(&mut self, op: Op, args: [Option<Value>; 3], imm: u32) -> Value {
         let mut inst = Inst::new(op, args, imm, self.pc);
         if !self.analysis.perturb.leaves_ssa()
-            && let Some(value) = simplify(&mut self.draft.graph, &mut inst) {
+            && let Some(value) = simplify(&mut self.draft.graph, &mut inst)
+        {
             return value;
         }
         let value = self.draft.graph.define(self.block, &mut inst);

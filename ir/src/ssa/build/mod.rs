@@ -190,7 +190,8 @@ impl<'a> Builder<'a> {
         let node = &self.region.nodes[node];
         let (need, spill) = (self.region.need, self.analysis.perturb.spill);
         let is_param = |&position: &i16| {
-            let is_known = !spill && node.context.binary_search_by_key(&position, |known| known.0).is_ok();
+            let is_known =
+                !spill && node.context.binary_search_by_key(&position, |known| known.0).is_ok();
             self.changed[(position + need) as usize] && !is_known
         };
         (-need..node.height).filter(is_param).collect()
