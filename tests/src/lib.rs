@@ -9,6 +9,8 @@ pub mod asm;
 pub mod case;
 pub mod compare;
 pub mod db;
+#[cfg(feature = "dump")]
+pub mod dump;
 pub mod engine;
 pub mod generate;
 pub mod handler;

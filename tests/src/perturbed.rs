@@ -28,8 +28,15 @@ pub fn configs(perturb: Perturb) -> Vec<(&'static str, Config)> {
     ];
     if IS_NATIVE {
         let hot = Config { compile: Compile::Seen, hot_executions: 2, ..all.clone() };
+        let promoted = Config {
+            optimise_frames: 1,
+            profile_blocks: 4,
+            top_tier: Tier::Optimised,
+            ..hot.clone()
+        };
         configs.push(("tier 0", all.clone()));
         configs.push(("tier 0, hot", hot));
+        configs.push(("promoted", promoted));
         configs.push(("optimised", of_tier(Tier::Optimised, &all)));
         if cfg!(feature = "llvm") {
             configs.push(("tier 1", of_tier(Tier::Tier1, &all)));
