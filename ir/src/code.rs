@@ -176,6 +176,7 @@ impl Blocks {
     ) -> Result<Self, BuildError> {
         let bounds = bounds.into();
         let limits = bounds.limits;
+        let instructions_max = limits.block_instructions();
         check_len(code, limits)?;
         let mut scan = Self {
             blocks: Vec::with_capacity(code.len() / 16 + 1),
@@ -212,7 +213,7 @@ impl Blocks {
                     let follows = matches!(ending, Ending::Jumpi | Ending::Suspend);
                     scan.blocks.extend(open.take());
                     open = (follows && next < code.len()).then(|| start_at(next, false));
-                } else if block.instructions as usize >= limits.block_instructions_max {
+                } else if block.instructions as usize >= instructions_max {
                     bounds.check()?;
                     scan.blocks.extend(open.take());
                     open = (next < code.len()).then(|| start_at(next, false));
@@ -271,12 +272,10 @@ fn check_len(code: &[u8], limits: &Limits) -> Result<(), BuildError> {
 /// Decodes one block: up to its ending, the next JUMPDEST, or the limit.
 fn decode_block(code: &[u8], leader: Pc, config: &Config, limits: &Limits) -> Block {
     let mut pc = leader.0 as usize;
+    let instructions_max = limits.block_instructions();
     let is_jumpdest = code[pc] == op::JUMPDEST;
     let (mut instructions, mut found) = (0, None);
-    while found.is_none()
-        && pc < code.len()
-        && (instructions as usize) < limits.block_instructions_max
-    {
+    while found.is_none() && pc < code.len() && (instructions as usize) < instructions_max {
         if instructions != 0 && code[pc] == op::JUMPDEST {
             break;
         }

@@ -1,5 +1,6 @@
 //! What a build depends on besides the code.
 
+use crate::perturb::{Perturb, TINY_BLOCK_INSTRUCTIONS};
 use revm_primitives::hardfork::SpecId;
 use thiserror::Error;
 
@@ -53,7 +54,8 @@ pub struct Config {
     pub replaced: OpcodeSet,
 }
 
-/// Bounds on the work for one program. What is over a bound stays interpreted.
+/// Bounds on the work for one program, and what is to be made worse about it. What is over a bound stays
+/// interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Bytes of bytecode.
@@ -69,6 +71,8 @@ pub struct Limits {
     pub text_ratio_max: usize,
     /// Bytes of text that a program may have on top of that.
     pub text_bytes_free: usize,
+    /// Slow paths that are forced, for tests.
+    pub perturb: Perturb,
 }
 
 impl Limits {
@@ -80,12 +84,21 @@ impl Limits {
         fixups_max: usize::MAX,
         text_ratio_max: usize::MAX,
         text_bytes_free: usize::MAX,
+        perturb: Perturb::NONE,
     };
 
     /// Bytes of text that so many instructions may be compiled to, but for the block that goes over
     /// it.
     pub const fn text_bytes_max(&self, instructions: usize) -> usize {
         self.text_ratio_max.saturating_mul(instructions).saturating_add(self.text_bytes_free)
+    }
+
+    /// Instructions of one block at most.
+    pub(crate) fn block_instructions(&self) -> usize {
+        match self.perturb.tiny_regions {
+            true => self.block_instructions_max.min(TINY_BLOCK_INSTRUCTIONS),
+            false => self.block_instructions_max,
+        }
     }
 }
 
@@ -98,6 +111,7 @@ impl Default for Limits {
             fixups_max: 1 << 22,
             text_ratio_max: 128,
             text_bytes_free: 64 << 10,
+            perturb: Perturb::NONE,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod fold;
 mod module;
 mod opcode;
 mod parse;
+mod perturb;
 #[cfg(test)]
 mod sample;
 pub mod ssa;
@@ -34,5 +35,6 @@ pub use display::Text;
 pub use module::{Cond, ConstId, Inst, Module, Op, Operand, Region, Target, Terminator};
 pub use opcode::{LOWERING, Lowering, activated_in};
 pub use parse::{ParseError, parse};
+pub use perturb::{ParsePerturbError, Perturb, TINY_BLOCK_INSTRUCTIONS};
 pub use revm_primitives::hardfork::SpecId;
 pub use verify::{Place, VerifyError, verify};

@@ -97,6 +97,56 @@ impl Lowering {
     }
 }
 
+/// The slow way of an opcode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slow {
+    /// Through the instruction table of the EVM.
+    Table,
+    /// One operation on its operands, whatever they are.
+    Op(Op),
+}
+
+/// The slowest way that there is for an opcode which does not end its block; none if its only way is the ordinary
+/// one.
+pub(crate) const fn slow_path(lowering: Lowering) -> Option<Slow> {
+    match lowering {
+        Lowering::Binary(Op::Mul) => Some(Slow::Op(Op::Pure(Helper::Mul))),
+        Lowering::Binary(op) => Some(Slow::Op(op)),
+        Lowering::Compare(cond) => Some(Slow::Op(Op::Set(cond))),
+        Lowering::Not => Some(Slow::Op(Op::Not)),
+        Lowering::Shift(_, helper) | Lowering::Indexed(_, helper) | Lowering::Pure(helper) => {
+            Some(Slow::Op(Op::Pure(helper)))
+        }
+        Lowering::Mload
+        | Lowering::Mstore(_)
+        | Lowering::Calldataload
+        | Lowering::GuardedValue(_)
+        | Lowering::GuardedEffect(_)
+        | Lowering::Instruction(_) => Some(Slow::Table),
+        Lowering::Push
+        | Lowering::Dup(_)
+        | Lowering::Swap(_)
+        | Lowering::Dupn
+        | Lowering::Swapn
+        | Lowering::Exchange
+        | Lowering::Pop
+        | Lowering::Jumpdest
+        | Lowering::Pc
+        | Lowering::Codesize
+        | Lowering::Iszero
+        | Lowering::Environment(_)
+        | Lowering::Gas
+        | Lowering::Jump
+        | Lowering::Jumpi
+        | Lowering::Stop
+        | Lowering::Return
+        | Lowering::Revert
+        | Lowering::Suspend
+        | Lowering::End
+        | Lowering::Unknown => None,
+    }
+}
+
 macro_rules! rows {
     ($($opcode:ident => $lowering:expr;)*) => {
         /// The row of every opcode.

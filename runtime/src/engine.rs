@@ -132,6 +132,12 @@ impl Engine {
         &self.shared.config
     }
 
+    /// Who is told of its work.
+    #[cfg(feature = "dump")]
+    pub(crate) fn hooks(&self) -> &Hooks {
+        self.shared.hooks()
+    }
+
     /// The stencil library, if there is one.
     pub fn library(&self) -> Option<&Library> {
         self.shared.library()

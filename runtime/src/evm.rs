@@ -10,9 +10,10 @@
 mod hit;
 
 use crate::{
+    dump::Dump,
     engine::{BakedId, Engine},
     force::{Forced, ForcedSafepoints},
-    frame::{self, Cold, Held, Ordinary, Tables},
+    frame::{self, Cold, EveryExit, Held, Ordinary, Safepoints, Tables},
     heat::HotFrom,
     helpers::Interp,
     local::Local,
@@ -77,6 +78,8 @@ pub struct Tiered<EVM> {
     watch: Watch,
     member: Member,
     forced: Option<Box<Forced>>,
+    /// Whether compiled code is left wherever it can be.
+    leaves: bool,
 }
 
 /// The engine, and what this EVM has of it for its own.
@@ -132,6 +135,7 @@ impl<EVM> Tiered<EVM> {
             trampoline,
             watch: Watch::default(),
             forced: Forced::new(&engine.config().force),
+            leaves: engine.config().limits.perturb.every_exit,
             member: Member::new(engine),
         }
     }
@@ -241,16 +245,20 @@ impl<EVM: EthEvm> Tiered<EVM> {
             instructions: instructions.instruction_table(),
             gas: instructions.gas_table(),
         };
-        let interpreter = &mut frames.get().interpreter;
+        let frame = frames.get();
+        let (interpreter, depth) = (&mut frame.interpreter, frame.depth);
         let (engine, local) = self.member.local();
+        let dump = Dump::new(engine, depth);
         let plan = match plan {
             Plan::Cold(hash, baked, hot_from) => {
+                dump.interpret(interpreter);
                 let memo = &mut local.memo;
                 let (stats, replaced) = (&*local.counters, self.watch.replaced());
                 let cold = Cold { engine, hash, baked, hot_from, replaced, memo, stats };
                 if frame::run_cold(interpreter, context, tables, cold) {
                     return interpreter.take_next_action();
                 }
+                dump.stopped(interpreter);
                 Plan::Run(local.resident.find(engine, &interpreter.bytecode, hash, baked))
             }
             plan => plan,
@@ -260,6 +268,7 @@ impl<EVM: EthEvm> Tiered<EVM> {
                 return interpreter.run_plain(tables.instructions, tables.gas, context);
             }
             Plan::Record(index) => {
+                dump.interpret(interpreter);
                 let seen = local.resident.entry(index).slot().0.recorded();
                 frame::record(interpreter, context, tables, seen, &local.counters);
             }
@@ -273,13 +282,26 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     memo: &mut local.memo,
                     hot_from: engine.hot_from(),
                     stats: &local.counters,
+                    dump,
                 };
-                match &mut self.forced {
-                    None => frame::run(interpreter, context, tables, &mut held, &mut Ordinary),
-                    Some(forced) => {
-                        let stats = &local.counters;
-                        let safepoints = ForcedSafepoints { forced, engine, stats };
-                        run_forced(interpreter, context, tables, &mut held, safepoints)
+                let forced = self.forced.as_deref_mut();
+                let forced = forced.map(|forced| {
+                    let stats = &local.counters;
+                    ForcedSafepoints { forced, engine, stats }
+                });
+                let held = &mut held;
+                match (forced, self.leaves) {
+                    (None, false) => {
+                        frame::run(interpreter, context, tables, held, &mut Ordinary);
+                    }
+                    (None, true) => {
+                        run_forced(interpreter, context, tables, held, EveryExit(Ordinary));
+                    }
+                    (Some(forced), false) => {
+                        run_forced(interpreter, context, tables, held, forced);
+                    }
+                    (Some(forced), true) => {
+                        run_forced(interpreter, context, tables, held, EveryExit(forced));
                     }
                 }
             }
@@ -291,12 +313,12 @@ impl<EVM: EthEvm> Tiered<EVM> {
 /// Not inlined: the ordinary frame loop is to stay as it is.
 #[cold]
 #[inline(never)]
-fn run_forced<H: Host>(
+fn run_forced<H: Host, S: Safepoints>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     held: &mut Held<'_>,
-    mut safepoints: ForcedSafepoints<'_>,
+    mut safepoints: S,
 ) {
     frame::run(interpreter, host, tables, held, &mut safepoints);
 }

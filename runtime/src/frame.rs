@@ -14,14 +14,17 @@
 
 mod between;
 mod direct;
+mod every_exit;
 mod leave;
 
 use between::profile;
 pub(crate) use between::{Cold, record, run_cold};
 pub(crate) use direct::enter_often;
+pub(crate) use every_exit::EveryExit;
 
 use crate::{
     canonical::{refresh, stack_is_usable},
+    dump::Dump,
     engine::Engine,
     heat::{CodeTag, HotFrom},
     helpers::{FrameRun, Helpers, Interp},
@@ -32,7 +35,7 @@ use crate::{
     stats::Counters,
 };
 use between::{Between, without};
-use kiln_abi::{Context, EnterFn, Leave, Outcome, POLL_BACK_EDGES, SWAP_BYTES, Word};
+use kiln_abi::{Context, EnterFn, HelperTable, Leave, Outcome, POLL_BACK_EDGES, SWAP_BYTES, Word};
 use leave::finish;
 use revm::{
     interpreter::{
@@ -72,6 +75,7 @@ pub(crate) struct Held<'a> {
     /// Executions from which a block is hot; none if nobody counts.
     pub(crate) hot_from: Option<HotFrom>,
     pub(crate) stats: &'a Counters,
+    pub(crate) dump: Dump<'a>,
 }
 
 /// What happens at a safepoint.
@@ -89,6 +93,14 @@ pub(crate) enum Order {
 
 /// Decides what happens at safepoints.
 pub(crate) trait Safepoints {
+    /// Back-edges between entry and exit of compiled code, at most.
+    const POLL: u32 = POLL_BACK_EDGES;
+
+    /// What compiled code calls.
+    fn helpers<H: Host>() -> &'static HelperTable {
+        Helpers::<H>::table()
+    }
+
     /// What happens at this one.
     fn order(&mut self, program: &Program) -> Order;
 
@@ -254,7 +266,7 @@ fn leg<H: Host, S: Safepoints>(
         panic: None,
     };
     // SAFETY: derived from the exclusive reference above, which is not used any more.
-    let mut cx = context::<H>(unsafe { &mut *interpreter }, program);
+    let mut cx = context(unsafe { &mut *interpreter }, program, S::helpers::<H>());
     // From here on only through this pointer, which helpers share.
     let run: *mut FrameRun<H> = &raw mut run;
     cx.runtime = run.cast();
@@ -274,10 +286,16 @@ fn leg<H: Host, S: Safepoints>(
             Some(entry) => match safepoints.order(program) {
                 Order::Enter => {
                     held.stats.native_entries.add(1);
+                    held.dump.enter(interp, || program.tier());
                     // SAFETY: the entry is the program's; the rest was established above.
-                    let leave = unsafe { enter(&raw mut cx, run, program, held.trampoline, entry) };
+                    let leave =
+                        unsafe { enter::<H, S>(&raw mut cx, run, program, held.trampoline, entry) };
                     // SAFETY: `leave` comes from the program that ran on this context.
                     let next = unsafe { finish(&mut cx, &mut *run, leave, held.stats) };
+                    if !matches!(next, Next::Done) {
+                        // SAFETY: as at the start of the loop.
+                        held.dump.leave(unsafe { &*(*run).interpreter }, || program.tier());
+                    }
                     if cx.poll == u32::MAX {
                         cold_path();
                         held.engine.worked(held.slot, POLL_FRAMES);
@@ -312,7 +330,7 @@ fn leg<H: Host, S: Safepoints>(
 }
 
 /// The fields that do not change during a frame run; [`refresh`] fills in the others.
-fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
+fn context(interpreter: &mut Interp, program: &Program, helpers: &'static HelperTable) -> Context {
     let interpreter: *mut Interp = interpreter;
     let entries = program.entries();
     // SAFETY: fields of the interpreter, which outlives the frame run. Raw, so that later uses of
@@ -332,7 +350,7 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
         mem_base: std::ptr::null_mut(),
         mem_word_limit: 0,
         mem_byte_limit: 0,
-        helpers: Helpers::<H>::table(),
+        helpers,
         entries: entries.as_ptr(),
         entries_len: entries.len() as u64,
         code_base: program.code_base(),
@@ -357,7 +375,7 @@ fn context<H: Host>(interpreter: &mut Interp, program: &Program) -> Context {
 /// `cx` and `run` are those of this frame run, the stack is usable, `entry` is the program's entry
 /// at the interpreter's pc.
 #[inline]
-unsafe fn enter<H: Host>(
+unsafe fn enter<H: Host, S: Safepoints>(
     cx: *mut Context,
     run: *mut FrameRun<H>,
     program: &Program,
@@ -370,7 +388,7 @@ unsafe fn enter<H: Host>(
         refresh(cx, interpreter);
         cx.gas = interpreter.gas.remaining();
         cx.outcome = Outcome::Bail;
-        cx.poll = POLL_BACK_EDGES;
+        cx.poll = S::POLL;
         cx.stack_base.add(interpreter.stack.len())
     };
     // SAFETY: the context is complete.

@@ -22,6 +22,7 @@ mod backend;
 mod canonical;
 mod compile;
 mod config;
+mod dump;
 mod engine;
 mod eval_machine;
 mod evm;
@@ -51,6 +52,8 @@ pub use compile::CompileError;
 pub use config::{
     Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
 };
+#[cfg(feature = "dump")]
+pub use dump::{OnSafepoint, Safepoint, SafepointKind};
 pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
@@ -58,6 +61,7 @@ pub use hooks::{
     Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, Phase, PhaseStart,
     PhaseTimes, Tier,
 };
+pub use kiln_ir::{ParsePerturbError, Perturb};
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
 pub use program::Program;

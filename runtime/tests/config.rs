@@ -18,6 +18,7 @@ fn limits(code: usize, block: usize, insts: usize, fixups: usize) -> kiln_ir::Li
         fixups_max: fixups,
         text_ratio_max: 64,
         text_bytes_free: 0,
+        perturb: kiln_ir::Perturb::ALL,
     }
 }
 
@@ -162,6 +163,8 @@ fn sizes_take_suffixes() {
 fn bad_values_are_named() {
     let text = refusal("KILN_BACKEND", "Native");
     assert_eq!(text, r#"KILN_BACKEND="Native": expected native or evaluator"#);
+    let text = refusal("KILN_PERTURB", "spill,");
+    assert!(text.contains("KILN_PERTURB") && text.contains("tiny-regions"), "{text}");
     let text = refusal("KILN_FORCE", "exit=0");
     assert!(text.contains("KILN_FORCE") && text.contains("exit=0\""), "{text}");
     let text = refusal("KILN_WARM_FRAMES", "4294967296");

@@ -51,7 +51,7 @@ use cranelift_codegen::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use kiln_abi::{CodeObject, EntryTable, ExitId, Records, Word, envelope::Symbol};
 use kiln_ir::{
-    Bounds,
+    Bounds, Perturb,
     ssa::{
         self,
         demand::{self, LimbSet},
@@ -180,7 +180,7 @@ impl Compiler {
         watch: Watch<'_>,
     ) -> Result<Traced, CompileError> {
         bounds.check()?;
-        let built = self.build(function, watch.locates);
+        let built = self.build(function, watch.locates, bounds.limits.perturb);
         let compiled = built.and_then(|()| {
             let max = INSTS_RATIO_MAX * function.instructions as usize + INSTS_FREE;
             if self.context.func.dfg.num_insts() > max {
@@ -209,7 +209,12 @@ impl Compiler {
         }
     }
 
-    fn build(&mut self, function: &ssa::Function, locates: bool) -> Result<(), CompileError> {
+    fn build(
+        &mut self,
+        function: &ssa::Function,
+        locates: bool,
+        perturb: Perturb,
+    ) -> Result<(), CompileError> {
         let in_order = function.stores_end.is_sorted()
             && function.stores_end.last().is_none_or(|&end| end as usize <= function.stores.len());
         if function.stores_end.len() != function.exits.exits.len() || !in_order {
@@ -228,7 +233,9 @@ impl Compiler {
         signature.returns.push(AbiParam::new(I64));
         self.context.func.signature = signature;
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
-        Lower::new(&mut builder, function, &self.records, locates).function()?;
+        let mut lower = Lower::new(&mut builder, function, &self.records, locates);
+        lower.perturb = perturb;
+        lower.function()?;
         builder.seal_all_blocks();
         builder.finalize(self.isa.frontend_config());
         Ok(())
@@ -296,6 +303,8 @@ struct Lower<'a, 'b> {
     records: &'a Records,
     /// Whether instructions carry what they are made from.
     locates: bool,
+    /// Slow paths that are forced.
+    perturb: Perturb,
     flags: Flags,
     /// The stack pointer: one past the top word at entry.
     sp: ir::Value,
@@ -353,6 +362,7 @@ impl<'a, 'b> Lower<'a, 'b> {
             function,
             records,
             locates,
+            perturb: Perturb::NONE,
             sp,
             cx,
             // Until the head has loaded it.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::module::{ConstId, Inst, Op, Operand};
 use kiln_abi::Slot;
+use revm_bytecode::opcode as op;
 
 impl Builder<'_> {
     /// Emits the moves after which every position is home. Slots that `pins` name keep being
@@ -46,6 +47,15 @@ impl Builder<'_> {
                 self.stack.unpin(slot.0);
             }
         }
+        Ok(())
+    }
+
+    /// Brings all words home and forgets them, but for the destination of a jump that comes next.
+    pub(super) fn spill(&mut self) -> Result<(), OutOfStack> {
+        self.flush(&mut [])?;
+        let next = self.code.get(self.pc.0 as usize);
+        let kept = matches!(next, Some(&(op::JUMP | op::JUMPI)));
+        self.stack.forget(kept as i16);
         Ok(())
     }
 

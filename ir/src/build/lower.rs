@@ -29,6 +29,9 @@ impl Builder<'_> {
     }
 
     fn lower_body(&mut self, opcode: u8, next: Pc) -> Result<Lowered, OutOfStack> {
+        if self.perturb.no_inline && self.slow(opcode)? {
+            return Ok(Lowered::Continue);
+        }
         match LOWERING[opcode as usize] {
             Lowering::Push => self.push_immediate(next)?,
             Lowering::Dup(depth) => self.dup(u16::from(depth))?,
@@ -353,7 +356,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn instruction(&mut self, helper: Helper, opcode: u8) -> Result<(), OutOfStack> {
+    pub(super) fn instruction(&mut self, helper: Helper, opcode: u8) -> Result<(), OutOfStack> {
         let info = revm_bytecode::opcode::OPCODE_INFO[opcode as usize]
             .expect("lower: an unknown opcode ends the block");
         if info.inputs() > 0 {

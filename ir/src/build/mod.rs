@@ -13,6 +13,7 @@ use crate::{
     code::{Block, Blocks},
     config::{Bounds, BuildError, Config, Limits},
     module::{Module, Region, Target, Terminator},
+    perturb::Perturb,
 };
 use kiln_abi::{Exit, ExitId, ExitKind, ExitTable, Fixup, Pc, Slot, Source, Word};
 use stack::{OutOfStack, SymbolicStack, Value};
@@ -78,7 +79,7 @@ impl Scratch {
         select: &dyn Fn(Pc) -> bool,
     ) -> Result<Module, BuildError> {
         let bounds = bounds.into();
-        let mut builder = Builder::new(code, blocks, config, self);
+        let mut builder = Builder::new((code, blocks), config, bounds.limits.perturb, self);
         let selected = || blocks.blocks.iter().filter(|block| select(block.start));
         builder.reserve(selected());
         for block in selected() {
@@ -111,6 +112,7 @@ struct Builder<'a> {
     code: &'a [u8],
     blocks: &'a Blocks,
     config: &'a Config,
+    perturb: Perturb,
     module: Module,
     stack: &'a mut SymbolicStack,
     constants: &'a mut [u32; 256],
@@ -139,9 +141,9 @@ enum Lowered {
 
 impl<'a> Builder<'a> {
     fn new(
-        code: &'a [u8],
-        blocks: &'a Blocks,
+        (code, blocks): (&'a [u8], &'a Blocks),
         config: &'a Config,
+        perturb: Perturb,
         scratch: &'a mut Scratch,
     ) -> Self {
         let mut module = core::mem::take(&mut scratch.module);
@@ -151,6 +153,7 @@ impl<'a> Builder<'a> {
             code,
             blocks,
             config,
+            perturb,
             module,
             stack: &mut scratch.stack,
             constants: &mut scratch.constants,
@@ -246,6 +249,9 @@ impl<'a> Builder<'a> {
             };
             self.gas_before += self.gas_own;
             self.pc = next;
+            if self.perturb.spill {
+                self.spill()?;
+            }
         }
         let terminator = self.end_of_block(block)?;
         Ok(Some((terminator, block.instructions)))
@@ -324,7 +330,8 @@ impl<'a> Builder<'a> {
             let mut terminator = self.module.regions[index].terminator;
             let mut resolve = |target: &mut Target| {
                 let Target::Region(pc) = *target else { return };
-                *target = match region_at(&self.module.regions, index, Pc(pc)) {
+                let region = region_at(&self.module.regions, index, Pc(pc));
+                *target = match region.filter(|_| !self.perturb.every_exit) {
                     Some(region) if region > index => Target::Region(region as u32),
                     Some(region) => {
                         let exit = resume_exit(&mut self.module, Pc(pc), height);

@@ -4,10 +4,29 @@ use super::{Builder, lower::bit_len, stack::OutOfStack};
 use crate::{
     fold,
     module::{Cond, Op, Operand},
+    opcode::{LOWERING, Slow, slow_path},
+    verify::shape,
 };
 use kiln_abi::{Helper, Word};
 
 impl Builder<'_> {
+    /// The instruction by the slowest way that there is for it; false if there is only one way.
+    pub(super) fn slow(&mut self, opcode: u8) -> Result<bool, OutOfStack> {
+        match slow_path(LOWERING[opcode as usize]) {
+            Some(Slow::Table) => self.instruction(Helper::Instruction, opcode)?,
+            Some(Slow::Op(op)) => {
+                let (_, operands) = shape(op).expect("slow: an operation of the table");
+                let mut args = [None; 3];
+                for arg in &mut args[..operands] {
+                    *arg = Some(self.pop_operand()?);
+                }
+                self.result(op, args, 0, 256)?;
+            }
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
     pub(super) fn binary(&mut self, op: Op) -> Result<(), OutOfStack> {
         let (a, b) = (self.pop_operand()?, self.pop_operand()?);
         match (self.word(a), self.word(b)) {
@@ -125,6 +144,9 @@ impl Builder<'_> {
     /// holds it, and that instruction compares: takes the instruction back and gives the comparison
     /// `x cond y` that holds where the operand is not zero.
     pub(super) fn take_comparison(&mut self, operand: Operand) -> Option<(Cond, Operand, Operand)> {
+        if self.perturb.no_inline || self.perturb.spill {
+            return None;
+        }
         let Operand::Slot(slot) = operand else { return None };
         let last = self.module.insts[self.insts_start..].last()?;
         if last.dst != Some(slot) || self.stack.refs(slot.0) != 0 {

@@ -287,6 +287,14 @@ impl SymbolicStack {
         (self.dirty, self.moved) = (dirty, moved);
     }
 
+    /// Forgets what is known of all words but the `kept` ones on top. All are home.
+    pub(super) fn forget(&mut self, kept: i16) {
+        for position in self.lo.max(-LIMIT)..self.height - kept {
+            self.set(position, Value::Slot(position));
+            self.set_bits(position, 256);
+        }
+    }
+
     /// Pushes a word that an instruction of the table left in its own slot.
     pub(super) fn push_home(&mut self) -> Result<(), OutOfStack> {
         let position = self.height;

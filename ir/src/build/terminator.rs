@@ -111,6 +111,9 @@ impl Builder<'_> {
             self.flush(&mut [])?;
             return Ok(Lowered::Ends(Terminator::Jump(Target::Region(pc))));
         }
+        if self.perturb.every_exit {
+            return Ok(self.interpret());
+        }
         let mut pins = [self.pop_operand()?];
         self.flush(&mut pins)?;
         let Operand::Slot(dest) = pins[0] else { unreachable!("jump: a pin became a constant") };

@@ -4,6 +4,7 @@ use super::{jumps::Jumps, stage::Stage, summary::Summaries};
 use crate::{
     code::{Block, Blocks},
     config::{Bounds, BuildError, Config},
+    perturb::Perturb,
 };
 use kiln_abi::Pc;
 
@@ -15,6 +16,7 @@ pub struct Analysis<'a> {
     pub(super) config: &'a Config,
     pub(super) summaries: Summaries,
     pub(super) jumps: Jumps,
+    pub(super) perturb: Perturb,
 }
 
 impl<'a> Analysis<'a> {
@@ -48,7 +50,7 @@ impl<'a> Analysis<'a> {
         ended(Stage::Summaries);
         let jumps = Jumps::resolve(blocks, &summaries, bounds)?;
         ended(Stage::Jumps);
-        Ok(Self { code, blocks, config, summaries, jumps })
+        Ok(Self { code, blocks, config, summaries, jumps, perturb: bounds.limits.perturb })
     }
 
     /// Where jumps go.

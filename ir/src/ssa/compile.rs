@@ -48,7 +48,11 @@ pub fn build_staged<'b>(
     let bounds = bounds.into();
     let mut draft = super::build::draft(analysis, region, bounds)?;
     ended(Stage::Build);
-    optimise_all(&mut draft);
+    if analysis.perturb.leaves_ssa() {
+        constants_right(&mut draft);
+    } else {
+        optimise_all(&mut draft);
+    }
     ended(Stage::Optimise);
     bounds.check()?;
     let placed = place(&mut draft, region.need, region.grow);

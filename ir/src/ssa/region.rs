@@ -254,11 +254,12 @@ impl Growth<'_> {
         let need = self.region.need.max(summary.need - height);
         let grow = self.region.grow.max(summary.grow + height);
         let instructions = self.region.instructions.saturating_add(code.instructions);
+        let nodes_max = if analysis.perturb.tiny_regions { 1 } else { NODES_MAX };
         let copies = self.copies.entry(block).or_default();
         if need > SPAN_MAX
             || grow > SPAN_MAX
             || instructions > INSTRUCTIONS_MAX
-            || self.region.nodes.len() == NODES_MAX
+            || self.region.nodes.len() == nodes_max
             || *copies == COPIES_MAX
         {
             if !self.region.cut.contains(&code.start) {

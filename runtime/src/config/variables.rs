@@ -4,6 +4,7 @@
 use super::{Backend, Compile, Config, ConfigError, Worker};
 use crate::{force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
+use kiln_ir::Perturb;
 use std::{ffi::OsStr, ops::RangeInclusive};
 
 const PREFIX: &str = "KILN_";
@@ -215,6 +216,11 @@ pub const VARIABLES: &[Variable] = &[
     sets!("KILN_PERF_MAP", Switch(perf_map), "write programs into `/tmp/perf-PID.map`, for `perf`"),
     sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
     sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
+    sets!(
+        "KILN_PERTURB",
+        Perturb(limits.perturb),
+        "slow paths and ways out that compiled code is made to take, for tests"
+    ),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
@@ -286,6 +292,7 @@ enum Knob<'a> {
     /// A number that may have a suffix.
     Size(&'a mut usize, Range, Unit),
     Force(&'a mut Force),
+    Perturb(&'a mut Perturb),
 }
 
 impl Knob<'_> {
@@ -301,6 +308,7 @@ impl Knob<'_> {
             Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
             Self::Force(field) => *field = text.parse().ok()?,
+            Self::Perturb(field) => *field = text.parse().ok()?,
         }
         Some(())
     }
@@ -321,6 +329,7 @@ impl Knob<'_> {
             Self::Number(field, ..) => field.to_string(),
             Self::Size(field, ..) => size_text(**field as u64),
             Self::Force(field) => field.to_string(),
+            Self::Perturb(field) => field.to_string(),
         }
     }
 
@@ -336,6 +345,10 @@ impl Knob<'_> {
             }
             Self::Size(_, range, unit) => {
                 format!("{} to {} {unit}", size_text(*range.start()), size_text(*range.end()))
+            }
+            Self::Perturb(_) => {
+                "none, or any of no-inline, tiny-regions, every-exit, spill with commas between"
+                    .to_owned()
             }
             Self::Force(_) => {
                 "none, or any of promote, exit=N, swap=N, evict=N with commas between".to_owned()
@@ -355,7 +368,8 @@ impl Knob<'_> {
             | Self::Compile(_)
             | Self::Tier(_)
             | Self::Worker(_)
-            | Self::Force(_) => true,
+            | Self::Force(_)
+            | Self::Perturb(_) => true,
         }
     }
 }

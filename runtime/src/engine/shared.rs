@@ -165,6 +165,12 @@ impl Shared {
         native.map_or(0, |native| native.trampoline.len().next_multiple_of(64))
     }
 
+    /// Who is told of its work.
+    #[cfg(feature = "dump")]
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.observer.hooks
+    }
+
     /// The counters, with the back end's.
     pub(super) fn stats(&self, backend: &BackendStats) -> Stats {
         let ledger = self.ledger();

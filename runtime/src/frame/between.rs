@@ -38,6 +38,23 @@ impl Between<'_> {
         tables: Tables<'_, H>,
         held: &Held<'_>,
     ) -> Stopped {
+        let dump = held.dump;
+        dump.interpret(interpreter);
+        let stopped = self.interpret(interpreter, host, tables, held);
+        if !matches!(stopped, Stopped::Frame(_)) {
+            dump.stopped(interpreter);
+        }
+        stopped
+    }
+
+    #[inline(always)]
+    fn interpret<H: Host>(
+        self,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
         let Self { entries, leads, published, memo } = self;
         let counting = held.hot_from.map(|hot_from| {
             heat::set_hot_from(hot_from);
@@ -152,6 +169,7 @@ fn dropped<H: Host, S: Safepoints>(
     held: &Held<'_>,
     safepoints: &mut S,
 ) -> Leg {
+    held.dump.interpret(interpreter);
     // The program was dropped in front of an entry.
     let mut leads = true;
     loop {
@@ -164,6 +182,7 @@ fn dropped<H: Host, S: Safepoints>(
             return Ok(());
         }
         if let Some(program) = safepoints.resume(held.slot, interpreter.bytecode.opcode()) {
+            held.dump.stopped(interpreter);
             return Err(Turn::Into(program));
         }
     }
@@ -178,12 +197,14 @@ pub(super) fn profile<H: Host>(
     tables: Tables<'_, H>,
     held: &Held<'_>,
 ) -> bool {
+    held.dump.interpret(interpreter);
     let seen = held.slot.recorded();
     // The program was left at a safepoint.
     let mut leads = true;
     loop {
         let (pc, opcode) = (interpreter.bytecode.pc(), interpreter.bytecode.opcode());
         if (leads || opcode == JUMPDEST) && held.engine.profiled_block(held.slot) {
+            held.dump.stopped(interpreter);
             return false;
         }
         leads = seen.step(pc, opcode, leads);

@@ -1,6 +1,6 @@
 //! Compiled code and nothing around it: what the cost of a hit is measured against.
 
-use super::{FrameRun, Interp, Tables, context, enter};
+use super::{FrameRun, Interp, Ordinary, Safepoints, Tables, context, enter};
 use crate::{keccak::Memo, program::Program};
 use kiln_abi::{EnterFn, ExitKind, Outcome, Record};
 use revm::interpreter::{Host, InstructionResult, interpreter_types::Jumps};
@@ -28,11 +28,11 @@ pub(crate) fn enter_often<H: Host>(
         panic: None,
     };
     // SAFETY: derived from the exclusive reference above, which is not used any more.
-    let mut cx = context::<H>(unsafe { &mut *interpreter }, program);
+    let mut cx = context(unsafe { &mut *interpreter }, program, Ordinary::helpers::<H>());
     let run: *mut FrameRun<H> = &raw mut run;
     cx.runtime = run.cast();
     // SAFETY: the entry is the program's, the context complete but for what `enter` fills in.
-    let first = unsafe { enter(&raw mut cx, run, program, trampoline, entry) };
+    let first = unsafe { enter::<H, Ordinary>(&raw mut cx, run, program, trampoline, entry) };
     // SAFETY: that outcome says that it left with a record of its own.
     if cx.outcome != Outcome::Bail || unsafe { Record::read(first.record) }.kind != ExitKind::Stop {
         return false;

@@ -12,6 +12,7 @@
 
 mod arith;
 mod instruction;
+mod leaving;
 mod memory;
 mod state;
 

@@ -9,6 +9,8 @@ pub mod asm;
 pub mod case;
 pub mod compare;
 pub mod db;
+#[cfg(feature = "dump")]
+pub mod dump;
 pub mod engine;
 pub mod environment;
 pub mod generate;
@@ -16,6 +18,7 @@ pub mod handler;
 pub mod hunt;
 pub mod kind;
 pub mod minimise;
+pub mod perturbed;
 pub mod sweep;
 pub mod text;
 pub mod warm;

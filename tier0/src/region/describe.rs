@@ -11,7 +11,10 @@ use cranelift_codegen::{
     write::{FuncWriter, PlainWriter, decorate_function},
 };
 use kiln_abi::Pc;
-use kiln_ir::ssa::{self, Origin};
+use kiln_ir::{
+    Perturb,
+    ssa::{self, Origin},
+};
 use std::fmt::{self, Write};
 
 /// Says what the bytecode instruction at a pc is.
@@ -32,7 +35,7 @@ impl Compiler {
         function: &ssa::Function,
         label: Label<'_>,
     ) -> Result<String, CompileError> {
-        let built = self.build(function, true);
+        let built = self.build(function, true, Perturb::NONE);
         let mut text = String::new();
         let mut writer = Writer { label, last: SourceLoc::default() };
         // Writing to a string does not fail.

@@ -250,7 +250,8 @@ impl<'c> Lower<'c, '_, '_> {
         if let Some(known) = self.known(inst, helper, operands) {
             return Ok(self.constant(known));
         }
-        if helper == Helper::Mul {
+        let inline = !self.bounds.limits.perturb.no_inline;
+        if helper == Helper::Mul && inline {
             let (a, b) = self.two(inst, width)?;
             return self.e.mul(a, b);
         }
@@ -259,6 +260,7 @@ impl<'c> Lower<'c, '_, '_> {
             words.push(self.word(self.arg(inst, index)?)?);
         }
         match (helper, &words[..]) {
+            _ if !inline => self.pure(helper, &words, width),
             (Helper::Div | Helper::Rem, &[a, b]) => self.divide(helper, a, b, width),
             (Helper::Sdiv | Helper::Smod, &[a, b]) => self.divide_signed(helper, a, b, width),
             _ => self.pure(helper, &words, width),

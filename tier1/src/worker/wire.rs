@@ -15,12 +15,12 @@ use super::{
     objects::{Budget, Sent, entries_to_send},
 };
 use kiln_abi::Pc;
-use kiln_ir::{Config, Limits, OpcodeSet, SpecId, ssa::Choice};
+use kiln_ir::{Config, Limits, OpcodeSet, Perturb, SpecId, ssa::Choice};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// Of the formats and of who sends what when.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// Bytes of a frame in front of its payload.
 pub(super) const HEADER: usize = 4;
 /// Bytes of a hello's payload, at most.
@@ -161,6 +161,7 @@ struct WireJob<'a> {
     gas: Bytes<'a>,
     replaced: [u64; 4],
     limits: [u64; 6],
+    perturb: u8,
     hot: u64,
     regions_max: u64,
     baseline: bool,
@@ -187,6 +188,7 @@ pub(super) fn encode_job(id: u64, request: &JobRequest, max: usize) -> Result<Ve
         gas: Bytes(&gas),
         replaced,
         limits: limits_to_send(limits),
+        perturb: limits.perturb.bits(),
         hot: choice.hot,
         regions_max: choice.regions_max as u64,
         baseline: *target == Target::Baseline,
@@ -229,10 +231,12 @@ pub(super) fn decode_to_worker(payload: &[u8]) -> Result<ToWorker, WireError> {
         (Pc(u32::from_le_bytes([p0, p1, p2, p3])), u64::from_le_bytes(count))
     };
     let spec = SpecId::try_from_u8(job.spec).ok_or(WireError::Malformed("not a fork"))?;
+    let perturb = Perturb::from_bits(job.perturb);
+    let perturb = perturb.ok_or(WireError::Malformed("not the bits of slow paths"))?;
     let request = JobRequest {
         bytecode: job.bytecode.0.to_vec(),
         config: Config { spec, gas, replaced },
-        limits: limits_received(job.limits)?,
+        limits: Limits { perturb, ..limits_received(job.limits)? },
         counts: counts.iter().map(count).collect(),
         choice: Choice { hot: job.hot, regions_max: size(job.regions_max)? },
         target: if job.baseline { Target::Baseline } else { Target::Host },
@@ -249,6 +253,7 @@ fn limits_to_send(limits: &Limits) -> [u64; 6] {
         fixups_max,
         text_ratio_max,
         text_bytes_free,
+        perturb: _,
     } = *limits;
     let limits = [
         code_bytes_max,
@@ -281,6 +286,7 @@ fn limits_received(sent: [u64; 6]) -> Result<Limits, WireError> {
         fixups_max,
         text_ratio_max,
         text_bytes_free,
+        perturb: Perturb::NONE,
     })
 }
 

@@ -133,7 +133,10 @@ impl Builder<'_> {
         let pc = self.destination(&dest);
         let next = (self.region.nodes[node].next, Pc(self.pc.0 + 1));
         let zero = self.constant(Word::ZERO);
-        let compared = compare(&mut self.draft.graph, Cond::Ne, cond, zero);
+        let compared = match self.draft.graph.word(cond) {
+            None if self.analysis.perturb.leaves_ssa() => Compared::Is(Cond::Ne, cond, zero),
+            _ => compare(&mut self.draft.graph, Cond::Ne, cond, zero),
+        };
         let invalid = match pc {
             Some(_) => None,
             None if compared == Compared::Known(false) => None,

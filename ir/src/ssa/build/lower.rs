@@ -4,7 +4,7 @@ use super::{Builder, control::End};
 use crate::{
     code::{Ending, decode_dup_swap, decode_exchange, ending, immediate_len},
     module,
-    opcode::{LOWERING, Lowering},
+    opcode::{LOWERING, Lowering, Slow, slow_path},
     ssa::{
         function::{Inst, Op, Terminator, Value},
         simplify::simplify,
@@ -69,6 +69,9 @@ impl Builder<'_> {
 
     /// Lowers an instruction that does not end its block, unless it is the interpreter's.
     fn lower(&mut self, opcode: u8, next: Pc) -> Option<End> {
+        if self.analysis.perturb.no_inline && self.slow(opcode) {
+            return None;
+        }
         match LOWERING[opcode as usize] {
             Lowering::Push => self.push_immediate(next),
             Lowering::Dup(depth) => self.dup(u16::from(depth)),
@@ -120,6 +123,16 @@ impl Builder<'_> {
         None
     }
 
+    /// The instruction by the slowest way that there is for it; false if there is only one way.
+    fn slow(&mut self, opcode: u8) -> bool {
+        match slow_path(LOWERING[opcode as usize]) {
+            Some(Slow::Table) => self.instruction(Helper::Instruction, opcode),
+            Some(Slow::Op(op)) => self.data(op, arity(opcode)),
+            None => return false,
+        }
+        true
+    }
+
     /// The decoded immediate of an instruction that `ending` found valid.
     fn immediate<T>(&self, decode: impl Fn(u8) -> Option<T>) -> T {
         let byte = self.analysis.code[self.pc.0 as usize + 1];
@@ -161,7 +174,9 @@ impl Builder<'_> {
     /// Emits an operation; the value it comes to.
     pub(super) fn emit(&mut self, op: Op, args: [Option<Value>; 3], imm: u32) -> Value {
         let mut inst = Inst::new(op, args, imm, self.pc);
-        if let Some(value) = simplify(&mut self.draft.graph, &mut inst) {
+        if !self.analysis.perturb.leaves_ssa()
+            && let Some(value) = simplify(&mut self.draft.graph, &mut inst)
+        {
             return value;
         }
         let value = self.draft.graph.define(self.block, &mut inst);

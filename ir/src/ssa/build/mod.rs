@@ -182,15 +182,16 @@ impl<'a> Builder<'a> {
     }
 
     fn is_join(&self, node: usize) -> bool {
-        self.preds[node] > 1
+        self.preds[node] > 1 || self.analysis.perturb.spill
     }
 
     /// The positions that are parameters of a node where edges meet.
     fn param_positions(&self, node: usize) -> Vec<i16> {
         let node = &self.region.nodes[node];
-        let need = self.region.need;
+        let (need, spill) = (self.region.need, self.analysis.perturb.spill);
         let is_param = |&position: &i16| {
-            let is_known = node.context.binary_search_by_key(&position, |known| known.0).is_ok();
+            let is_known =
+                !spill && node.context.binary_search_by_key(&position, |known| known.0).is_ok();
             self.changed[(position + need) as usize] && !is_known
         };
         (-need..node.height).filter(is_param).collect()

@@ -62,7 +62,10 @@ fn request(rng: &mut Rng) -> JobRequest {
             gas: std::array::from_fn(|_| rng.u16(..)),
             replaced: (0..rng.u8(..9)).map(|_| rng.u8(..)).collect(),
         },
-        limits: if rng.bool() { Limits::default() } else { Limits::NONE },
+        limits: Limits {
+            perturb: Perturb::from_bits(rng.u8(..16)).unwrap_or_default(),
+            ..if rng.bool() { Limits::default() } else { Limits::NONE }
+        },
         counts: (0..rng.usize(..20)).map(|_| (Pc(rng.u32(..len)), rng.u64(..))).collect(),
         choice: Choice { hot: rng.u64(..), regions_max: rng.usize(3..9) },
         target: if rng.bool() { Target::Host } else { Target::Baseline },
