@@ -1,6 +1,6 @@
 //! `kiln check` and `kiln hunt`.
 
-use super::{kiln, repository, text};
+use super::{kiln, text};
 use std::fs;
 
 /// Pushes a word too few.
