@@ -1,13 +1,11 @@
 //! The hunt: program sets with many inputs, on all engines.
 //!
 //! Owns how a set is run: the oracle over all inputs first, then one engine after the other, each with an
-//! EVM that stays and with code that stays compiled. Which engines a set has, so that none is left out
-//! over many sets and the compilers do not take all of the time:
+//! EVM that stays and with code that stays compiled. What a set gets of the compilers that take long:
 //!
-//! - Every set: both evaluators, tier 0 in its variants, promotion, and one of each pair of compilers'
-//!   engines (`All` or `Seen`, in turn), with [`CRANELIFT_REGIONS`] and [`LLVM_REGIONS`] optimised regions
-//!   for each contract at most.
-//! - Every [`WHOLE_EVERY`]th set: all engines, with as many regions as the defaults give.
+//! - Every set has all engines ([`Kind::COMPARED`]), with [`CRANELIFT_REGIONS`] and [`LLVM_REGIONS`] optimised
+//!   regions for each contract at most.
+//! - Every [`WHOLE_EVERY`]th set has them with as many regions as the defaults give.
 //!
 //! Callers take seeds in any order: all engines are cleared before a set, so what a set comes to does not
 //! depend on those before. Never stops at a difference: it is minimised and handed back.
@@ -130,13 +128,11 @@ impl Hunter {
     }
 
     /// The engines that run the set with this seed.
-    fn engines_of(&mut self, seed: u64) -> Vec<&mut (Kind, WarmEvm)> {
-        if seed.is_multiple_of(WHOLE_EVERY) {
-            return self.whole.iter_mut().collect();
+    fn engines_of(&mut self, seed: u64) -> &mut [(Kind, WarmEvm)] {
+        match seed.is_multiple_of(WHOLE_EVERY) {
+            true => &mut self.whole,
+            false => &mut self.quick,
         }
-        let skipped =
-            if seed.is_multiple_of(2) { Kind::ALL_BY_COMPILER } else { Kind::SEEN_BY_COMPILER };
-        self.quick.iter_mut().filter(|(kind, _)| !skipped.contains(kind)).collect()
     }
 
     /// Runs a set with so many inputs; what differs, at most once for each engine.

@@ -65,20 +65,6 @@ impl Kind {
         Self::Tier1All,
     ];
 
-    /// Engines of optimised regions that run whole contracts.
-    pub const ALL_BY_COMPILER: &[Self] = &[
-        Self::OptimisedAll,
-        #[cfg(feature = "llvm")]
-        Self::Tier1All,
-    ];
-
-    /// And those that run what was seen.
-    pub const SEEN_BY_COMPILER: &[Self] = &[
-        Self::OptimisedSeen,
-        #[cfg(feature = "llvm")]
-        Self::Tier1Seen,
-    ];
-
     /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
     /// one in so many.
     pub fn thinned(all: &'static [Self], nth: u64) -> &'static [Self] {
