@@ -182,6 +182,7 @@ impl Hunt {
             let micros = time.as_secs_f64() * 1e6 / *runs as f64;
             println!("{runs:>12} runs of {kind:?}, {micros:.1} us each");
         }
+        println!("{:>12} runs with an inspector, on kiln and on the oracle", tally.inspected);
         let found = self.found.load(Ordering::Relaxed);
         let stopped = if self.timed_out.load(Ordering::Relaxed) { ", stopped by time" } else { "" };
         println!(

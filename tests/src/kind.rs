@@ -3,7 +3,10 @@
 //! Owns the list of what is compared with the oracle: tests iterate over it, so a new engine is in all
 //! of them. Never starts an engine.
 
-use kiln_runtime::{Backend, Compile, Config, Tier};
+use kiln_runtime::{Backend, Compile, Config, Force, Tier};
+
+/// What decides for [`Kind::Mixed`]. Each EVM begins with it anew.
+const MIXED_SEED: u64 = 43;
 
 /// What runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +28,9 @@ pub enum Kind {
     Tier0Hot,
     /// The same, where what runs a second time is profiled and promoted, also under running frames.
     Promoted,
+    /// The transitions themselves: at each safepoint a seed draws whether the code is entered, a block is
+    /// interpreted, or the program is exchanged, dropped, or promoted to optimised regions.
+    Mixed,
     /// kiln with optimised regions by Cranelift, wherever there can be one.
     OptimisedAll,
     /// The same, where an earlier run was.
@@ -47,6 +53,7 @@ impl Kind {
         Self::Tier0Warm,
         Self::Tier0Hot,
         Self::Promoted,
+        Self::Mixed,
         Self::OptimisedAll,
         Self::OptimisedSeen,
         #[cfg(feature = "llvm")]
@@ -101,6 +108,11 @@ impl Kind {
                 profile_blocks: 4,
                 top_tier: Tier::Optimised,
                 ..seen
+            },
+            Self::Mixed => Config {
+                force: Force { seed: Some(MIXED_SEED), ..Force::NONE },
+                regions_max: 2,
+                ..all
             },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },

@@ -214,7 +214,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     sets!("KILN_PERF_MAP", Switch(perf_map), "write programs into `/tmp/perf-PID.map`, for `perf`"),
     sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
-    sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
+    sets!(
+        "KILN_FORCE",
+        Force(force),
+        "transitions forced at every N-th safepoint, or as seed N draws them, for tests"
+    ),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
@@ -338,7 +342,8 @@ impl Knob<'_> {
                 format!("{} to {} {unit}", size_text(*range.start()), size_text(*range.end()))
             }
             Self::Force(_) => {
-                "none, or any of promote, exit=N, swap=N, evict=N with commas between".to_owned()
+                "none, or any of promote, exit=N, swap=N, evict=N, seed=N with commas between"
+                    .to_owned()
             }
         }
     }
