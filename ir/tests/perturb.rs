@@ -1,14 +1,11 @@
 //! Perturbed builds pass the verifiers, and each option changes what is built as it says.
 
-#[path = "host/program.rs"]
-mod program;
-
 use kiln_ir::ssa::{self, Analysis, Choice, Function};
 use kiln_ir::{
     Blocks, Config, Limits, Module, Op, OpcodeSet, Operand, Perturb, SpecId,
     TINY_BLOCK_INSTRUCTIONS, Target, Terminator, build, parse, verify,
 };
-use program::program;
+use kiln_ir_tests::program;
 
 fn config() -> Config {
     let mut gas = [3; 256];

@@ -296,6 +296,12 @@ impl Engine {
         self.compile_slot(slot).ok().or_else(|| slot.program())
     }
 
+    /// As [`Engine::recompile`], with optimised regions.
+    pub(crate) fn optimise(&self, slot: &Arc<Slot>) -> Option<Arc<Program>> {
+        let tier = self.first_tier().max(Tier::Optimised);
+        self.compile_slot_with(slot, tier).ok().or_else(|| slot.program())
+    }
+
     /// Drops the program of a code. Frames that run it leave it at their next safepoint.
     pub(crate) fn evict(&self, slot: &Slot) {
         trace::evicted(&slot.bytecode, "forced");
@@ -310,8 +316,16 @@ impl Engine {
 
     /// Compiles a code on this thread, now.
     fn compile_slot(&self, slot: &Arc<Slot>) -> Result<Arc<Program>, CompileError> {
+        self.compile_slot_with(slot, self.first_tier())
+    }
+
+    fn compile_slot_with(
+        &self,
+        slot: &Arc<Slot>,
+        tier: Tier,
+    ) -> Result<Arc<Program>, CompileError> {
         let mut result = Err(CompileError::Busy);
-        let outcome = self.back.compile_with(slot, self.first_tier(), |job| {
+        let outcome = self.back.compile_with(slot, tier, |job| {
             result = self.shared.compile_slot(slot, job);
             match &result {
                 Ok(program) => Ok(program.clone()),

@@ -2,8 +2,10 @@
 //! program of a running frame, dropping it.
 //!
 //! **Owns** the options, and the counters that decide which transition is due: one set for each
-//! [`crate::Tiered`], no clock and no seed, so that a run can be repeated exactly. **Never** changes
-//! a result.
+//! [`crate::Tiered`], no clock, and no chance but that of a given seed, so that a run can be repeated
+//! exactly. **Never** changes a result.
+
+mod mix;
 
 use crate::{
     engine::Engine,
@@ -13,6 +15,7 @@ use crate::{
     stats::Counters,
 };
 use kiln_abi::Pc;
+use mix::{Drawn, Mix};
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 use thiserror::Error;
 
@@ -22,7 +25,7 @@ const JUMPDEST: u8 = 0x5b;
 /// Transitions that are forced. None by default.
 ///
 /// A *safepoint* is an entry into compiled code from the frame loop. As text, for [`FromStr`] and
-/// [`fmt::Display`]: parts separated by commas, `exit=3,swap=1,evict=7,promote`, or `none`.
+/// [`fmt::Display`]: parts separated by commas, `exit=3,swap=1,evict=7,promote,seed=9`, or `none`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Force {
     /// Compile whole codes at their first frame, whatever the other options say.
@@ -36,29 +39,39 @@ pub struct Force {
     /// At every n-th safepoint, drop the program and go on in the interpreter: to the n-th JUMPDEST,
     /// if the frame gets that far, where the code is compiled again.
     pub evict_every: Option<NonZeroU32>,
+    /// At every safepoint where nothing else is due, what happens is drawn from this seed: the code is
+    /// entered, a block is interpreted, the program is exchanged, dropped, or promoted to optimised regions.
+    /// And some blocks are left out of every program.
+    pub seed: Option<u64>,
 }
 
 impl Force {
     /// Nothing is forced.
     pub const NONE: Self =
-        Self { promote: false, exit_every: None, swap_every: None, evict_every: None };
+        Self { promote: false, exit_every: None, swap_every: None, evict_every: None, seed: None };
 
     /// Whether safepoints are counted.
     pub(crate) const fn counts(&self) -> bool {
-        self.exit_every.is_some() || self.swap_every.is_some() || self.evict_every.is_some()
+        self.exit_every.is_some()
+            || self.swap_every.is_some()
+            || self.evict_every.is_some()
+            || self.seed.is_some()
     }
 
     /// Whether the `nth` program of a code has the block at `pc`.
     pub(crate) fn keeps(&self, nth: u32, pc: Pc) -> bool {
+        if pc.0 == 0 || self.seed.is_some_and(|seed| mix::leaves_out(seed, nth, pc)) {
+            return pc.0 == 0;
+        }
         let Some(every) = self.exit_every else { return true };
         let every = every.get() as u64;
-        pc.0 == 0 || (pc.0 as u64 + nth as u64) % (every + 1) != every
+        (pc.0 as u64 + nth as u64) % (every + 1) != every
     }
 }
 
 /// Not the text of a [`Force`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{part}` is none of exit=N, swap=N, evict=N (N from 1 upwards), promote, none")]
+#[error("`{part}` is none of exit=N, swap=N, evict=N (N from 1 upwards), seed=N, promote, none")]
 pub struct ParseForceError {
     part: String,
 }
@@ -78,6 +91,10 @@ impl FromStr for Force {
                 continue;
             }
             let (name, count) = part.split_once('=').ok_or_else(error)?;
+            if name == "seed" {
+                force.seed = Some(count.parse().map_err(|_| error())?);
+                continue;
+            }
             let count = count.parse::<NonZeroU32>().map_err(|_| error())?;
             *match name {
                 "exit" => &mut force.exit_every,
@@ -101,6 +118,7 @@ impl fmt::Display for Force {
         if self.promote {
             parts.push("promote".to_owned());
         }
+        parts.extend(self.seed.map(|seed| format!("seed={seed}")));
         if parts.is_empty() { f.write_str("none") } else { f.write_str(&parts.join(",")) }
     }
 }
@@ -132,6 +150,7 @@ enum Exchange {
     Superseded,
     Swap,
     Evict,
+    Promote,
 }
 
 /// The counters of one EVM.
@@ -142,6 +161,8 @@ pub(crate) struct Forced {
     evict: Cycle,
     /// JUMPDESTs that are interpreted where a program was dropped.
     interpreted: Cycle,
+    /// Draws what no counter decides.
+    mix: Option<Mix>,
     /// What happens at the next safepoint, which is not counted: at the last one something was
     /// forced.
     next: Option<Order>,
@@ -157,6 +178,7 @@ impl Forced {
                 swap: Cycle::new(force.swap_every),
                 evict: Cycle::new(force.evict_every),
                 interpreted: Cycle::new(force.evict_every),
+                mix: force.seed.map(Mix::new),
                 next: None,
                 exchange: Exchange::Superseded,
             })
@@ -181,8 +203,26 @@ impl Forced {
             self.next = Some(Order::Enter);
             Order::Interpret
         } else {
-            Order::Enter
+            self.drawn()
         }
+    }
+
+    /// What the seed has for this safepoint.
+    fn drawn(&mut self) -> Order {
+        let drawn = self.mix.as_mut().map_or(Drawn::Enter, Mix::at_safepoint);
+        let exchange = match drawn {
+            Drawn::Enter => return Order::Enter,
+            Drawn::Interpret => {
+                self.next = Some(Order::Enter);
+                return Order::Interpret;
+            }
+            Drawn::Swap => Exchange::Swap,
+            Drawn::Evict => Exchange::Evict,
+            Drawn::Promote => Exchange::Promote,
+        };
+        self.exchange = exchange;
+        self.next = Some(Order::Enter);
+        Order::Exchange
     }
 }
 
@@ -203,9 +243,13 @@ impl Safepoints for ForcedSafepoints<'_> {
     }
 
     fn exchange(&mut self, slot: &Arc<Slot>) -> Pinned {
+        if self.forced.mix.is_some() && slot.published() >= mix::PROGRAMS_MAX {
+            return slot.pin();
+        }
         match self.forced.exchange {
             Exchange::Superseded => slot.pin(),
             Exchange::Swap => Pinned::from_inner(self.engine.recompile(slot)),
+            Exchange::Promote => Pinned::from_inner(self.engine.optimise(slot)),
             Exchange::Evict => {
                 self.engine.evict(slot);
                 self.stats.forced_evictions.add(1);
@@ -215,14 +259,17 @@ impl Safepoints for ForcedSafepoints<'_> {
     }
 
     fn resume(&mut self, slot: &Arc<Slot>, opcode: u8) -> Option<Arc<Program>> {
-        if opcode != JUMPDEST || !self.forced.interpreted.tick() {
+        let Forced { interpreted, mix, .. } = &mut *self.forced;
+        if opcode != JUMPDEST
+            || !(interpreted.tick() || mix.as_mut().is_some_and(Mix::resumes_here))
+        {
             return None;
         }
         slot.program().or_else(|| self.engine.recompile(slot))
     }
 
     fn resumes(&self) -> bool {
-        self.forced.interpreted.every.is_some()
+        self.forced.interpreted.every.is_some() || self.forced.mix.is_some()
     }
 }
 
@@ -236,10 +283,20 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in ["none", "promote", "exit=1", "exit=3,swap=1,evict=7,promote"] {
+        for text in ["none", "promote", "exit=1", "exit=3,swap=1,evict=7,promote,seed=9"] {
             assert_eq!(force(text).to_string(), text);
         }
-        for text in ["", "exit", "exit=0", "exit=-1", "exit=x", "leave=1", "exit=1,", "none,none"] {
+        for text in [
+            "",
+            "exit",
+            "exit=0",
+            "exit=-1",
+            "exit=x",
+            "leave=1",
+            "exit=1,",
+            "none,none",
+            "seed=-1",
+        ] {
             assert!(text.parse::<Force>().is_err(), "{text}");
         }
     }

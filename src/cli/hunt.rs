@@ -142,9 +142,14 @@ impl Hunt<'_> {
             output.line(format_args!("{:>12} {name}", grouped(*count)))?;
         }
         for (kind, (runs, time)) in &tally.runs {
-            let (runs, time) = (grouped(*runs), time.as_secs());
-            output.line(format_args!("{runs:>12} runs of {kind}, {time} s"))?;
+            let micros = time.as_secs_f64() * 1e6 / (*runs).max(1) as f64;
+            output
+                .line(format_args!("{:>12} runs of {kind}, {micros:.1} µs each", grouped(*runs)))?;
         }
+        let inspected = grouped(tally.inspected);
+        output.line(format_args!(
+            "{inspected:>12} runs with an inspector, on kiln and on the oracle"
+        ))?;
         let what = if self.arguments.sweep { "gas-sweep" } else { "structured" };
         let seconds = self.start.elapsed().as_secs_f64();
         let last = (self.arguments.seed + tally.sets).saturating_sub(1);

@@ -215,7 +215,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     sets!("KILN_PERF_MAP", Switch(perf_map), "write programs into `/tmp/perf-PID.map`, for `perf`"),
     sets!("KILN_GDB", Switch(gdb), "register programs with a debugger (GDB JIT interface)"),
-    sets!("KILN_FORCE", Force(force), "transitions forced at every N-th safepoint, for tests"),
+    sets!(
+        "KILN_FORCE",
+        Force(force),
+        "transitions forced at every N-th safepoint, or as seed N draws them, for tests"
+    ),
     sets!(
         "KILN_PERTURB",
         Perturb(limits.perturb),
@@ -351,7 +355,8 @@ impl Knob<'_> {
                     .to_owned()
             }
             Self::Force(_) => {
-                "none, or any of promote, exit=N, swap=N, evict=N with commas between".to_owned()
+                "none, or any of promote, exit=N, swap=N, evict=N, seed=N with commas between"
+                    .to_owned()
             }
         }
     }

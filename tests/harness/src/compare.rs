@@ -110,6 +110,12 @@ fn transaction(expected: &TxOutcome, actual: &TxOutcome, add: &mut dyn FnMut(Str
         add(format!("event {at}: expected {a:x?}, got {b:x?}"));
     }
     field("transient storage", &a.transient, &b.transient, add);
+    field("destroyed", &a.destroyed, &b.destroyed, add);
+    if a.journal != b.journal {
+        let at = a.journal.iter().zip(&b.journal).take_while(|(a, b)| a == b).count();
+        let (a, b) = (a.journal.get(at), b.journal.get(at));
+        add(format!("journal entry {at}: expected {a:x?}, got {b:x?}"));
+    }
 }
 
 fn field<T: PartialEq + Debug>(name: &str, expected: &T, actual: &T, add: &mut dyn FnMut(String)) {

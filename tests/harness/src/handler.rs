@@ -15,7 +15,7 @@ use revm::interpreter::interpreter_types::{Jumps, MemoryTr};
 use revm::interpreter::{Gas, InstructionResult, InterpreterResult};
 use revm::primitives::{Address, Bytes, U256};
 use revm::state::TransientStorage;
-use revm::{Database, Journal};
+use revm::{Database, Journal, JournalEntry};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -48,12 +48,22 @@ pub struct Suspended {
     pub returndata_len: usize,
 }
 
+/// What the journal holds at a moment. Every account and slot that was made warm, changed or destroyed has
+/// an entry, so these counts say what a frame did in front of a call, and what it logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct JournalLen {
+    /// Entries.
+    pub entries: usize,
+    /// Logs.
+    pub logs: usize,
+}
+
 /// Something that happened between frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A frame asks for another frame.
-    Suspend(Suspended, Box<FrameInput>),
-    /// A frame, or what took a frame's place, ended.
+    Suspend(Suspended, JournalLen, Box<FrameInput>),
+    /// A frame, or what took a frame's place, ended; before what it did is kept or undone.
     Result(Box<InterpreterResult>, Option<Address>),
 }
 
@@ -68,6 +78,10 @@ pub struct Trace {
     pub rest: u64,
     /// Transient storage at the end of the last frame.
     pub transient: TransientStorage,
+    /// The journal at the end of the last frame, in its order: what was made warm, changed, destroyed.
+    pub journal: Vec<JournalEntry>,
+    /// Accounts that were destroyed.
+    pub destroyed: Vec<Address>,
 }
 
 impl Trace {
@@ -79,7 +93,7 @@ impl Trace {
         let mut hasher = DefaultHasher::new();
         self.rest.hash(&mut hasher);
         match event {
-            Event::Suspend(suspended, _) => suspended.hash(&mut hasher),
+            Event::Suspend(suspended, journal, _) => (suspended, journal).hash(&mut hasher),
             Event::Result(result, address) => {
                 (result.result, &result.output, result.gas, address).hash(&mut hasher);
             }
@@ -147,7 +161,10 @@ where
                 ItemOrResult::Item(init) => {
                     let suspended = suspended(evm.frame_stack().get());
                     let input = Box::new(init.frame_input.clone());
-                    self.trace.push(Event::Suspend(suspended, input));
+                    let journal = &evm.ctx().journaled_state.inner;
+                    let journal =
+                        JournalLen { entries: journal.journal.len(), logs: journal.logs.len() };
+                    self.trace.push(Event::Suspend(suspended, journal, input));
                     match evm.frame_init(init)? {
                         ItemOrResult::Item(_) => continue,
                         ItemOrResult::Result(result) => result,
@@ -157,7 +174,10 @@ where
             };
             self.trace.result(&result);
             if let Some(result) = evm.frame_return_result(result)? {
-                self.trace.transient = evm.ctx().journaled_state.inner.transient_storage.clone();
+                let journal = &evm.ctx().journaled_state.inner;
+                self.trace.transient = journal.transient_storage.clone();
+                self.trace.journal = journal.journal.clone();
+                self.trace.destroyed = journal.selfdestructed_addresses.clone();
                 return Ok(result);
             }
         }

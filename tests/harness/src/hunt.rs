@@ -1,13 +1,11 @@
 //! The hunt: program sets with many inputs, on all engines.
 //!
 //! Owns how a set is run: the oracle over all inputs first, then one engine after the other, each with an
-//! EVM that stays and with code that stays compiled. Which engines a set has, so that none is left out
-//! over many sets and the compilers do not take all of the time:
+//! EVM that stays and with code that stays compiled. What a set gets of the compilers that take long:
 //!
-//! - Every set: both evaluators, tier 0 in its variants, promotion, and one of each pair of compilers'
-//!   engines (`All` or `Seen`, in turn), with [`CRANELIFT_REGIONS`] and [`LLVM_REGIONS`] optimised regions
-//!   for each contract at most.
-//! - Every [`WHOLE_EVERY`]th set: all engines, with as many regions as the defaults give.
+//! - Every set has all engines ([`Kind::COMPARED`]), with [`CRANELIFT_REGIONS`] and [`LLVM_REGIONS`] optimised
+//!   regions for each contract at most.
+//! - Every [`WHOLE_EVERY`]th set has them with as many regions as the defaults give.
 //!
 //! Callers take seeds in any order: all engines are cleared before a set, so what a set comes to does not
 //! depend on those before. Never stops at a difference: it is minimised and handed back.
@@ -17,10 +15,11 @@ use crate::compare::{Difference, check, differences};
 use crate::db::CaseDb;
 use crate::engine::{Engines, Kind, Outcome};
 use crate::generate::{GROUP, ProgramSet};
+use crate::inspected;
 use crate::minimise::minimise;
 use crate::sweep;
 use crate::warm::WarmEvm;
-use kiln_runtime::{EngineError, Stats};
+use kiln_runtime::{Config, EngineError, Stats};
 use revm::primitives::hardfork::SpecId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,6 +30,8 @@ pub const INPUTS: usize = 32;
 pub const LIMITS: usize = 64;
 /// One set in so many has all engines as they are by default.
 pub const WHOLE_EVERY: u64 = 64;
+/// Of one set in so many the leaders are run with an inspector, too.
+pub const INSPECTED_EVERY: u64 = 8;
 /// Optimised regions of a contract by Cranelift, in the other sets.
 pub const CRANELIFT_REGIONS: usize = 3;
 /// And by LLVM.
@@ -45,6 +46,8 @@ pub struct Tally {
     pub cases: u64,
     /// Runs of each engine, and the time they took with what was compiled for them.
     pub runs: BTreeMap<Kind, (u64, Duration)>,
+    /// Cases that were run with an inspector besides.
+    pub inspected: u64,
     /// What the cases came to on the oracle, by the first word of the result.
     pub results: BTreeMap<String, u64>,
 }
@@ -54,6 +57,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.sets += other.sets;
         self.cases += other.cases;
+        self.inspected += other.inspected;
         for (kind, (runs, time)) in &other.runs {
             self.ran(*kind, *runs, *time);
         }
@@ -115,9 +119,9 @@ impl Hunter {
     /// # Errors
     /// If an engine that is supported does not start.
     pub fn new() -> Result<Self, EngineError> {
-        let quick = Engines::tuned(|kind, mut config| {
-            config.regions_max = if kind.is_slow() { LLVM_REGIONS } else { CRANELIFT_REGIONS };
-            config
+        let quick = Engines::tuned(|kind, config| {
+            let max = if kind.is_slow() { LLVM_REGIONS } else { CRANELIFT_REGIONS };
+            Config { regions_max: config.regions_max.min(max), ..config }
         })?;
         let (quick, whole) = (warm(quick), warm(Engines::new()?));
         Ok(Self { oracle: WarmEvm::oracle(), quick, whole, tally: Tally::default() })
@@ -130,13 +134,11 @@ impl Hunter {
     }
 
     /// The engines that run the set with this seed.
-    fn engines_of(&mut self, seed: u64) -> Vec<&mut (Kind, WarmEvm)> {
-        if seed.is_multiple_of(WHOLE_EVERY) {
-            return self.whole.iter_mut().collect();
+    fn engines_of(&mut self, seed: u64) -> &mut [(Kind, WarmEvm)] {
+        match seed.is_multiple_of(WHOLE_EVERY) {
+            true => &mut self.whole,
+            false => &mut self.quick,
         }
-        let skipped =
-            if seed.is_multiple_of(2) { Kind::ALL_BY_COMPILER } else { Kind::SEEN_BY_COMPILER };
-        self.quick.iter_mut().filter(|(kind, _)| !skipped.contains(kind)).collect()
     }
 
     /// Runs a set with so many inputs; what differs, at most once for each engine.
@@ -144,7 +146,32 @@ impl Hunter {
         let set = ProgramSet::seeded(seed);
         let start = Instant::now();
         let runs = self.expected(&set, inputs);
-        self.compare(seed, &runs, GROUP, start.elapsed())
+        let mut found = self.compare(seed, &runs, GROUP, start.elapsed());
+        if seed.is_multiple_of(INSPECTED_EVERY) {
+            found.extend(self.inspect(seed, &runs));
+        }
+        found
+    }
+
+    /// Runs the leaders of a set with an inspector; see [`inspected`].
+    fn inspect(&mut self, seed: u64, runs: &[Run]) -> Option<Found> {
+        let native = self.quick.iter().find(|(kind, _)| *kind == Kind::Tier0All);
+        let engine = native.or(self.quick.first()).and_then(|(_, evm)| evm.engine())?;
+        let start = Instant::now();
+        let differs = |run: &Run| inspected::differences(&run.case, &run.db, engine);
+        let leaders = runs.iter().enumerate().step_by(GROUP);
+        let found = leaders.clone().find_map(|(input, run)| {
+            let details = differs(run);
+            (!details.is_empty()).then_some((input, details))
+        });
+        self.tally.inspected += leaders.len() as u64;
+        self.tally.ran(Kind::Interpreter, 0, start.elapsed());
+        let (input, details) = found?;
+        let fails =
+            |case: &Case| !inspected::differences(case, &CaseDb::new(case), engine).is_empty();
+        let case = minimise(runs[input].case.clone(), fails);
+        let difference = Difference { kind: Kind::Interpreter, details };
+        Some(Found { seed, input, difference, case, alone: true })
     }
 
     /// Runs all engines that a seed has; what differs, at most once for each. The first `recorded` runs are
@@ -164,7 +191,7 @@ impl Hunter {
         let (mut differing, mut ran) = (Vec::new(), Vec::new());
         for (kind, evm) in self.engines_of(seed) {
             let start = Instant::now();
-            clear(evm);
+            evm.clear();
             if let Some((input, details)) = first_difference(*kind, evm, runs, recorded) {
                 differing.push((input, Difference { kind: *kind, details }));
             }
@@ -256,13 +283,6 @@ struct Run {
     case: Case,
     db: CaseDb,
     expected: Outcome,
-}
-
-/// Forgets all programs, so that the set that follows can be repeated by its seed.
-fn clear(evm: &WarmEvm) {
-    if let Some(engine) = evm.engine() {
-        engine.clear();
-    }
 }
 
 /// The first run that comes to something else than the oracle's.

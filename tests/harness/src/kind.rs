@@ -3,10 +3,13 @@
 //! Owns the list of what is compared with the oracle: tests iterate over it, so a new engine is in all
 //! of them. Never starts an engine.
 
-use kiln_runtime::{Backend, Compile, Config, Tier};
+use kiln_runtime::{Backend, Compile, Config, Force, Tier};
 use std::fmt::{self, Write};
 use std::str::FromStr;
 use thiserror::Error;
+
+/// What decides for [`Kind::Mixed`]. Each EVM begins with it anew.
+const MIXED_SEED: u64 = 43;
 
 /// What runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +31,9 @@ pub enum Kind {
     Tier0Hot,
     /// The same, where what runs a second time is profiled and promoted, also under running frames.
     Promoted,
+    /// The transitions themselves: at each safepoint a seed draws whether the code is entered, a block is
+    /// interpreted, or the program is exchanged, dropped, or promoted to optimised regions.
+    Mixed,
     /// kiln with optimised regions by Cranelift, wherever there can be one.
     OptimisedAll,
     /// The same, where an earlier run was.
@@ -50,6 +56,7 @@ impl Kind {
         Self::Tier0Warm,
         Self::Tier0Hot,
         Self::Promoted,
+        Self::Mixed,
         Self::OptimisedAll,
         Self::OptimisedSeen,
         #[cfg(feature = "llvm")]
@@ -66,20 +73,6 @@ impl Kind {
         Self::OptimisedAll,
         #[cfg(feature = "llvm")]
         Self::Tier1All,
-    ];
-
-    /// Engines of optimised regions that run whole contracts.
-    pub const ALL_BY_COMPILER: &[Self] = &[
-        Self::OptimisedAll,
-        #[cfg(feature = "llvm")]
-        Self::Tier1All,
-    ];
-
-    /// And those that run what was seen.
-    pub const SEEN_BY_COMPILER: &[Self] = &[
-        Self::OptimisedSeen,
-        #[cfg(feature = "llvm")]
-        Self::Tier1Seen,
     ];
 
     /// Of many cases the `nth` one's engines: those of LLVM, which takes a tenth of a second for a contract, have
@@ -118,6 +111,11 @@ impl Kind {
                 profile_blocks: 4,
                 top_tier: Tier::Optimised,
                 ..seen
+            },
+            Self::Mixed => Config {
+                force: Force { seed: Some(MIXED_SEED), ..Force::NONE },
+                regions_max: 2,
+                ..all
             },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },

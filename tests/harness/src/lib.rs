@@ -16,6 +16,7 @@ pub mod environment;
 pub mod generate;
 pub mod handler;
 pub mod hunt;
+pub mod inspected;
 pub mod kind;
 pub mod minimise;
 pub mod perturbed;

@@ -56,6 +56,14 @@ impl WarmEvm {
         self.engine.as_ref()
     }
 
+    /// Forgets all programs and the EVM, so that what follows does not depend on what was before.
+    pub fn clear(&mut self) {
+        self.evm = None;
+        if let Some(engine) = &self.engine {
+            engine.clear();
+        }
+    }
+
     /// Runs a case from the state that `db` holds.
     pub fn run(&mut self, case: &Case, db: &CaseDb) -> Outcome {
         let context = context(case, db);

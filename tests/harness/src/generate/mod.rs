@@ -84,7 +84,7 @@ pub fn case(choices: &mut Choices<'_>) -> Case {
     for n in 0..count {
         let size = choices.pick(&[4, 8, 16, 30, 60]);
         let contract = Contract {
-            code: Program::generate(choices, spec, count, size),
+            code: Program::generate(choices, spec, (n, count), size),
             balance: choices.pick(&[U256::ZERO, U256::from(1000), U256::from(1) << 64]),
             nonce: choices.pick(&[1, 1, 0, u64::MAX]),
             storage: storage(choices),

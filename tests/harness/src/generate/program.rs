@@ -18,6 +18,8 @@ struct Label(usize);
 pub(super) struct Program<'c, 'a> {
     choices: &'c mut Choices<'a>,
     spec: SpecId,
+    /// Which contract this is, and how many there are.
+    nth: usize,
     contracts: usize,
     code: Vec<u8>,
     labels: Vec<Option<usize>>,
@@ -50,16 +52,17 @@ fn activated_in(opcode: u8) -> SpecId {
 }
 
 impl<'c, 'a> Program<'c, 'a> {
-    /// A program of about `size` statements for a case of `contracts` contracts.
+    /// A program of about `size` statements for the `nth` of a case's contracts.
     pub(super) fn generate(
         choices: &'c mut Choices<'a>,
         spec: SpecId,
-        contracts: usize,
+        (nth, contracts): (usize, usize),
         size: usize,
     ) -> Vec<u8> {
         let mut program = Self {
             choices,
             spec,
+            nth,
             contracts,
             code: Vec::new(),
             labels: Vec::new(),
