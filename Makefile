@@ -91,11 +91,18 @@ bench: setup
 loom:
 	$(CARGO) test --profile checked -p kiln-tests-loom
 
-# Every fuzz target in turn. Needs cargo-fuzz and a nightly toolchain.
+# Every fuzz target in turn, from its committed seeds. Needs cargo-fuzz and a nightly toolchain: fuzz/README.md.
+# Without a sanitizer: compiled bytecode is not instrumented, and `scripts/sanitize` runs the rest with one.
+FUZZ := $(CARGO) +nightly fuzz
 fuzz:
 	@command -v cargo-fuzz >/dev/null 2>&1 || { echo "cargo install cargo-fuzz, and a nightly toolchain" >&2; exit 2; }
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS) -dict=fuzz/evm.dict || exit 1; \
+	@for target in $$($(FUZZ) list); do \
+		corpus=fuzz/corpus/$$target; seeds=fuzz/seeds/$$target; dict=fuzz/dict/$$target.dict; \
+		mkdir -p $$corpus; [ -d $$seeds ] || seeds=; \
+		[ -f $$dict ] && dict=-dict=$$dict || dict=; \
+		echo "fuzz: $$target, $(SECONDS) s" >&2; \
+		$(FUZZ) run --sanitizer none $$target $$corpus $$seeds -- \
+			-max_total_time=$(SECONDS) -max_len=2048 -timeout=60 $$dict || exit 1; \
 	done
 
 clean:

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use kiln_tests::compare::assert_agrees;
-use kiln_tests::generate::{Choices, case};
+use kiln_harness::compare::assert_agrees;
+use kiln_harness::generate::{Choices, case};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert_agrees(&case(&mut Choices::bytes(data)));

@@ -1,6 +1,6 @@
 //! Block IR against a plain interpreter, from seeds: `kiln_ir_tests::blocks`.
 
-use kiln_ir_tests::blocks::compare;
+use kiln_ir_tests::blocks::{compare, costs};
 use kiln_ir_tests::host::code;
 use kiln_ir_tests::program;
 
@@ -10,9 +10,7 @@ fn random_code() {
     let mut entered = 0;
     let rounds = 20_000;
     for _ in 0..rounds {
-        let mut costs = [0; 256];
-        costs.fill_with(|| rng.u16(1..9));
-        (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
+        let costs = costs(&mut rng);
         compare(code(&mut rng), rng.u64(..2_000), costs, &mut entered);
     }
     assert!(entered > rounds / 2, "compiled code was hardly ever entered: {entered}");
@@ -24,9 +22,7 @@ fn structured_code() {
     let mut entered = 0;
     let rounds = 2_000;
     for _ in 0..rounds {
-        let mut costs = [0; 256];
-        costs.fill_with(|| rng.u16(1..9));
-        (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
+        let costs = costs(&mut rng);
         let (budget, gas) = (rng.usize(1..40), rng.u64(..20_000));
         compare(program(&mut rng, budget), gas, costs, &mut entered);
     }

@@ -1,6 +1,7 @@
 //! Every operation on words, in all its operand kinds and encodings, against reference arithmetic.
 
 use kiln_ir::{Cond, Inst, Op, Operand, Target, Terminator};
+use kiln_region_tests::stencil::{holds, sar};
 use kiln_region_tests::support::*;
 use revm_primitives::U256;
 
@@ -166,11 +167,6 @@ fn copy() {
     }
 }
 
-fn sar(a: U256, by: usize) -> U256 {
-    let fill = if a.bit(255) { !(U256::MAX >> by) } else { U256::ZERO };
-    a >> by | fill
-}
-
 #[test]
 fn shifts_by_all_amounts() {
     for amount in 1..256u32 {
@@ -189,23 +185,6 @@ fn bytes_and_sign_extensions() {
     for index in 0..31u32 {
         let up = 248 - 8 * index as usize;
         unary(Op::SignextendImm, index, |a| sar(a << up, up));
-    }
-}
-
-fn holds(cond: Cond, a: U256, b: U256) -> bool {
-    // Flipping the sign bit makes signed order unsigned order.
-    let (s, t) = (a ^ (U256::from(1) << 255), b ^ (U256::from(1) << 255));
-    match cond {
-        Cond::Eq => a == b,
-        Cond::Ne => a != b,
-        Cond::Ult => a < b,
-        Cond::Ugt => a > b,
-        Cond::Ule => a <= b,
-        Cond::Uge => a >= b,
-        Cond::Slt => s < t,
-        Cond::Sgt => s > t,
-        Cond::Sle => s <= t,
-        Cond::Sge => s >= t,
     }
 }
 

@@ -41,6 +41,8 @@ mod objects;
 mod pool;
 mod regions;
 mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use error::WorkerError;

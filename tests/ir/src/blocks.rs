@@ -62,3 +62,11 @@ pub fn compare(code: Vec<u8>, gas: u64, costs: [u16; 256], entered: &mut usize) 
     let found = evaluate(frame, &module, entered);
     assert_eq!(visible(found), visible(expected), "gas {gas}, code {text}\n{module}");
 }
+
+/// A gas table out of a generator.
+pub fn costs(rng: &mut fastrand::Rng) -> [u16; 256] {
+    let mut costs = [0; 256];
+    costs.fill_with(|| rng.u16(1..9));
+    (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
+    costs
+}

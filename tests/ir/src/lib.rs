@@ -30,5 +30,7 @@ fn visible((halt, frame): (host::Halt, host::Frame)) -> impl PartialEq + core::f
     use host::Halt;
     let ends = matches!(halt, Halt::Stop | Halt::Return | Halt::Revert | Halt::Jump);
     let stack = if ends { Vec::new() } else { frame.stack };
-    (halt, frame.pc, frame.gas, frame.memory, frame.effects, stack)
+    // Where a push is cut off, the interpreter stops somewhere behind the end.
+    let pc = frame.pc.min(frame.code.len());
+    (halt, pc, frame.gas, frame.memory, frame.effects, stack)
 }

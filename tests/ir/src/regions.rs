@@ -1,6 +1,7 @@
 //! SSA regions, run by their evaluator, against a plain interpreter of the same toy host: the same
 //! stack, memory, gas and effects at the end, whatever the code and wherever regions begin.
 
+use crate::blocks::costs;
 use crate::host::{Compiled, Frame, Halt, interpret};
 use crate::{hex, visible};
 use kiln_abi::{ExitId, ExitKind, Helper, Pc, STACK_LIMIT, Word};
@@ -92,9 +93,7 @@ fn evaluate(frame: Frame, functions: &[Function], seen: &mut Seen) -> (Halt, Fra
 
 /// Compares functions of some heads of a program with the interpreter.
 pub fn compare(code: Vec<u8>, gas: u64, rng: &mut fastrand::Rng, seen: &mut Seen) {
-    let mut costs = [0; 256];
-    costs.fill_with(|| rng.u16(1..9));
-    (costs[0x00], costs[0xf3], costs[0xfd]) = (0, rng.u16(..2), 0);
+    let costs = costs(rng);
     // Replaced instructions are the interpreter's, wherever they stand.
     let replaced = if rng.u8(..4) == 0 { 0..rng.usize(1..4) } else { 0..0 };
     let replaced: OpcodeSet = replaced.map(|_| rng.u8(..)).collect();

@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod plan;
 pub mod random;
 pub mod run;
+pub mod stencil;
 pub mod support;
 pub mod words;
 pub mod world;

@@ -36,8 +36,13 @@ pub const NO_EXIT: ExitId = ExitId(u32::MAX);
 
 impl Program {
     pub fn new(module: &Module) -> Self {
+        Self::with(&LIBRARY, module)
+    }
+
+    /// Compiles a module with the stencils of a library.
+    pub fn with(library: &Library, module: &Module) -> Self {
         let object =
-            kiln_tier0::compile(&LIBRARY, module, &Limits::default()).expect("the module compiles");
+            kiln_tier0::compile(library, module, &Limits::default()).expect("the module compiles");
         Self::load(object, &module.exits)
     }
 

@@ -63,25 +63,28 @@ pub(crate) struct Share {
     pub(crate) optimised_ways: usize,
     /// LLVM gets one in so many pairs, in one of the ways. A multiple of [`Self::regions`].
     pub(crate) every: usize,
+    /// Ways to know two words that are not both core words, of nine, in which such a pair is run. At least one.
+    pub(crate) other_ways: usize,
 }
 
 impl Share {
-    /// The level of the `index`th way, of `ways`, to know the `nth` pair. With the variable `KILN_TEST_OPERANDS`
+    /// The level of the `index`th way, of `ways`, to know the `nth` pair, if it is run. With the variable `KILN_TEST_OPERANDS`
     /// everything is for every engine: that takes an hour.
-    fn level(self, is_core: bool, (nth, index, ways): (usize, usize, usize)) -> Level {
+    fn level(self, is_core: bool, (nth, index, ways): (usize, usize, usize)) -> Option<Level> {
         static EVERYTHING: LazyLock<bool> =
             LazyLock::new(|| std::env::var_os("KILN_TEST_OPERANDS").is_some());
         // From pair to pair another way comes first.
         let turn = (index + nth) % ways;
-        match (is_core, turn) {
+        Some(match (is_core, turn) {
             _ if *EVERYTHING || ways < 9 => Level::Every,
             (true, 0) if nth.is_multiple_of(self.every) => Level::Every,
             (true, _) if !nth.is_multiple_of(self.regions) => Level::Quick,
             (true, turn) if turn < self.optimised_ways => Level::Optimised,
             (true, _) => Level::Regions,
             (false, 0) if nth.is_multiple_of(8) => Level::Optimised,
-            (false, _) => Level::Quick,
-        }
+            (false, turn) if turn < self.other_ways => Level::Quick,
+            (false, _) => return None,
+        })
     }
 }
 
@@ -115,7 +118,7 @@ pub(crate) fn combinations(
             let others = if i == j { std::slice::from_ref(a) } else { &positions[j].words };
             for b in others {
                 nth += 1;
-                all.extend(known_ways(i == j).map(|(index, ways, known)| {
+                all.extend(known_ways(i == j).filter_map(|(index, ways, known)| {
                     let fill = |(at, position): (usize, &Position)| match at {
                         at if at == i => (Some(a.value), known[0]),
                         at if at == j => (Some(b.value), known[1]),
@@ -127,11 +130,9 @@ pub(crate) fn combinations(
                             )
                         }
                     };
-                    let level = share.level(a.is_core && b.is_core, (nth, index, ways));
-                    Combination {
-                        operands: positions.iter().enumerate().map(fill).collect(),
-                        level,
-                    }
+                    let level = share.level(a.is_core && b.is_core, (nth, index, ways))?;
+                    let operands = positions.iter().enumerate().map(fill).collect();
+                    Some(Combination { operands, level })
                 }));
             }
         }
