@@ -26,6 +26,10 @@ use thiserror::Error;
 const LIMIT: Duration = Duration::from_secs(900);
 /// Kilobytes of address space that a test binary may have: what allocates without end is to fail.
 const ADDRESS_SPACE_KB: u64 = 24 << 20;
+/// How long a test binary has nothing to say before it is taken for silent.
+const REST: Duration = Duration::from_millis(200);
+/// Bytes of what it says of errors that are kept.
+const ERRORS_MAX: usize = 64 << 10;
 /// Characters of what a test said that are kept.
 const SAID_MAX: usize = 200;
 
@@ -85,8 +89,8 @@ impl fmt::Display for Finding {
 pub(crate) struct Check<'a> {
     suite: &'a Suite,
     source: PathBuf,
-    /// By stage, how long it took without a fault.
-    took: HashMap<&'a str, Duration>,
+    /// By stage, and the case files of it that were run, how long it took without a fault.
+    took: HashMap<(&'a str, Option<String>), Duration>,
 }
 
 impl<'a> Check<'a> {
@@ -97,26 +101,29 @@ impl<'a> Check<'a> {
     /// Runs all stages without a fault.
     pub(crate) fn everything_passes(&mut self) -> Result<(), CheckError> {
         for built in &self.suite.stages {
-            let took = self.passes(built)?;
+            let took = self.passes(built, None)?;
             println!("{:32} {:6.1} s  without a fault", built.stage.name, took.as_secs_f64());
         }
         Ok(())
     }
 
-    /// Makes sure that a stage passes without a fault; answers how long it takes.
-    fn passes(&mut self, built: &'a Built) -> Result<Duration, CheckError> {
+    /// Makes sure that a stage, or only these case files, passes without a fault; answers how long it takes.
+    fn passes(&mut self, built: &'a Built, cases: Option<&str>) -> Result<Duration, CheckError> {
         let stage = &built.stage.name;
-        if let Some(took) = self.took.get(&**stage) {
+        let part = (&**stage, cases.map(str::to_owned));
+        // All of it, or this part.
+        let took = self.took.get(&(stage, None)).or_else(|| self.took.get(&part));
+        if let Some(took) = took {
             return Ok(*took);
         }
         let start = Instant::now();
-        match self.run(built, None, LIMIT)? {
+        match self.run(built, None, cases, LIMIT)? {
             Ending::Passed(0) => return Err(CheckError::Empty(stage.clone())),
             Ending::Passed(_) => {}
             ending => return Err(CheckError::Fails { stage: stage.clone(), ending }),
         }
         let took = start.elapsed();
-        self.took.insert(stage, took);
+        self.took.insert(part, took);
         Ok(took)
     }
 
@@ -132,9 +139,9 @@ impl<'a> Check<'a> {
         let whole = hinted.chain(others).map(|built| (built, None));
         let mut time = Duration::ZERO;
         for (built, cases) in cases.into_iter().chain(whole) {
-            let limit = Stage::limit(self.passes(built)?);
+            let limit = Stage::limit(self.passes(built, cases.as_deref())?);
             let start = Instant::now();
-            let ending = self.run(built, Some((fault, cases)), limit)?;
+            let ending = self.run(built, Some(fault), cases.as_deref(), limit)?;
             time += start.elapsed();
             if !matches!(ending, Ending::Passed(_)) {
                 return Ok(Finding { caught: Some((built.stage.name.clone(), ending)), time });
@@ -146,7 +153,8 @@ impl<'a> Check<'a> {
     fn run(
         &self,
         built: &Built,
-        fault: Option<(&Fault, Option<String>)>,
+        fault: Option<&Fault>,
+        cases: Option<&str>,
         limit: Duration,
     ) -> Result<Ending, CheckError> {
         let error = |error| CheckError::Run { stage: built.stage.name.clone(), error };
@@ -159,11 +167,11 @@ impl<'a> Check<'a> {
         command.current_dir(&built.folder).envs(&built.stage.env).env_remove(VARIABLE);
         // What cargo says to tests.
         command.env("CARGO_MANIFEST_DIR", &built.folder).env("RUST_BACKTRACE", "0");
-        if let Some((fault, cases)) = fault {
+        if let Some(fault) = fault {
             command.env(VARIABLE, &fault.name);
-            if let Some(cases) = cases {
-                command.env("KILN_TEST_FILES", cases).arg("case_files");
-            }
+        }
+        if let Some(cases) = cases {
+            command.env("KILN_TEST_FILES", cases).args(["--exact", "case_files"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.process_group(0).spawn().map_err(error)?;
@@ -180,9 +188,11 @@ struct Running {
 }
 
 /// One that ran.
+#[derive(Default)]
 struct Ran {
     output: Output,
-    errors: String,
+    errors: Vec<u8>,
+    /// None where it was ended.
     status: Option<ExitStatus>,
     hung: bool,
 }
@@ -198,30 +208,29 @@ impl Running {
 
     /// Until it ended, or a test failed, or the time is over.
     fn wait(mut self, limit: Duration) -> io::Result<Ran> {
-        let end = Instant::now() + limit;
-        let (mut output, mut errors, mut hung) = (Output::default(), Vec::new(), false);
+        let mut ran = Ran::default();
+        let mut end = Instant::now() + limit;
+        // Behind a failure, what it says of it was said before, but on the other pipe.
+        let mut failed = false;
         loop {
-            match self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok((true, bytes)) => errors.extend(bytes),
-                Ok((false, bytes)) => output.read(&bytes),
+            let left = end.saturating_duration_since(Instant::now());
+            match self.heard.recv_timeout(if failed { left.min(REST) } else { left }) {
+                Ok((true, bytes)) => ran.note(&bytes),
+                Ok((false, bytes)) => ran.output.read(&bytes),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => hung = true,
-            }
-            if hung || output.failed().is_some() {
-                // What it says of the failure was said before, on the other pipe.
-                while let Ok((is_error, bytes)) = self.heard.recv_timeout(Duration::from_millis(50))
-                    && is_error
-                {
-                    errors.extend(bytes);
+                Err(RecvTimeoutError::Timeout) => {
+                    ran.hung = !failed;
+                    break;
                 }
-                break;
+            }
+            if !failed && ran.output.failed().is_some() {
+                (failed, end) = (true, Instant::now() + 10 * REST);
             }
         }
         self.end_group();
         let status = self.child.wait()?;
-        let errors = String::from_utf8_lossy(&errors).into_owned();
-        let status = (!hung && output.failed().is_none()).then_some(status);
-        Ok(Ran { output, errors, status, hung })
+        ran.status = (!ran.hung && !failed).then_some(status);
+        Ok(ran)
     }
 
     fn end_group(&self) {
@@ -246,19 +255,28 @@ fn listen(pipe: Option<impl Read + Send + 'static>, is_error: bool, say: Sender<
 }
 
 impl Ran {
+    /// Takes more of what it says of errors. Only the end is of interest, and some say it without end.
+    fn note(&mut self, bytes: &[u8]) {
+        self.errors.extend(bytes);
+        if self.errors.len() > 2 * ERRORS_MAX {
+            self.errors.drain(..self.errors.len() - ERRORS_MAX);
+        }
+    }
+
     fn ending(&self, says: impl Fn(&str) -> String) -> Ending {
+        let errors = String::from_utf8_lossy(&self.errors);
         let running = || self.output.running().unwrap_or("before any test").to_owned();
         if let Some(test) = self.output.failed() {
-            return Ending::Failed(test.to_owned(), says(&last_panic(&self.errors)));
+            return Ending::Failed(test.to_owned(), says(&last_panic(&errors)));
         }
         match self.status {
             _ if self.hung => Ending::Hung(running()),
             Some(status) if status.success() => Ending::Passed(self.output.passed()),
             Some(status) => {
-                let last = self.errors.lines().rev().find(|line| !line.trim().is_empty());
+                let last = errors.lines().rev().find(|line| !line.trim().is_empty());
                 let how = match status.signal() {
                     Some(signal) => format!("signal {signal}; {}", last.unwrap_or_default()),
-                    None => last_panic(&self.errors),
+                    None => last_panic(&errors),
                 };
                 Ending::Died(running(), says(&how))
             }
