@@ -20,7 +20,7 @@ comma := ,
 # In order, each behind the one before: cargo is parallel in itself, and all need what `setup` installs.
 .NOTPARALLEL:
 
-.PHONY: all setup setup-test build demo test fmt lint doc unit tables stress loom bench fuzz clean
+.PHONY: all setup setup-test build demo test fmt lint doc unit tables stress loom bench fuzz mutate clean
 
 all: build
 
@@ -83,6 +83,10 @@ fuzz:
 	@for target in $$($(CARGO) +nightly fuzz list); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS) -dict=fuzz/evm.dict || exit 1; \
 	done
+
+# Plants faults in a copy of the sources, and shows that a test catches each: tests/mutate/RESULTS.md.
+mutate: setup-test
+	$(CARGO) run --profile checked -p kiln-tests-mutate
 
 clean:
 	$(CARGO) clean

@@ -4,7 +4,7 @@
 
 use crate::{
     check::{Ending, Finding},
-    list::Fault,
+    list::{CASES_STAGE, Fault},
 };
 use std::fmt::Write;
 
@@ -15,20 +15,15 @@ pub(crate) const FILE: &str = "tests/mutate/RESULTS.md";
 pub(crate) fn table(findings: &[(&Fault, Finding)]) -> String {
     let caught = findings.iter().filter(|(_, finding)| finding.caught.is_some()).count();
     let mut text = format!(
-        "# Mutation check\n\nWritten by `make mutate`. {} faults, {caught} caught. The test is the first that \
-         failed; stages that are expected to catch a fault run first.\n\n\
+        "# Mutation check\n\nWritten by `make mutate`: {} faults, {caught} caught. The test is the first that \
+         failed; those that are expected to catch a fault run first.\n\n\
          | fault | what is wrong | in | caught by | how |\n|---|---|---|---|---|\n",
         findings.len()
     );
     for (fault, finding) in findings {
         let Fault { name, says, file, .. } = fault;
         let (by, how) = match &finding.caught {
-            Some((stage, ending)) => match ending {
-                Ending::Failed(test, said) => (format!("{stage}: `{test}`"), kind(said)),
-                Ending::Died(test, how) => (format!("{stage}: `{test}`"), died(how)),
-                Ending::Hung(test) => (format!("{stage}: `{test}`"), "it does not end".to_owned()),
-                Ending::Passed(_) => (stage.clone(), String::new()),
-            },
+            Some((stage, ending)) => (who(fault, stage, ending), how(ending)),
             None => ("**nothing**".to_owned(), String::new()),
         };
         // Writing to a string does not fail.
@@ -37,23 +32,41 @@ pub(crate) fn table(findings: &[(&Fault, Finding)]) -> String {
     text
 }
 
-/// Whether the test saw it, or a check within the library.
-fn kind(said: &str) -> String {
-    let place = said.split_whitespace().next().unwrap_or_default();
-    let file = place.split(':').next().unwrap_or_default();
-    let is_test = file.contains("tests") || said.contains("assertion") || file.is_empty();
-    match said.find("panic: ") {
-        Some(_) => "the engine panics".to_owned(),
-        None if is_test => "the test sees it".to_owned(),
-        None => format!("a check of the library, `{file}`"),
+/// The test, or the case file.
+fn who(fault: &Fault, stage: &str, ending: &Ending) -> String {
+    let (test, said) = match ending {
+        Ending::Failed(test, said) | Ending::Died(test, said) => (test, said.as_str()),
+        Ending::Hung(test) => (test, ""),
+        Ending::Passed(_) => return stage.to_owned(),
+    };
+    if stage != CASES_STAGE || fault.cases.is_empty() {
+        return format!("{stage}: `{test}`");
     }
+    let failed = |case: &&String| said.contains(&format!("{case}: "));
+    let case = fault.cases.iter().find(failed).or(fault.cases.first());
+    format!("case file `{}`", case.map_or("", String::as_str))
 }
 
-fn died(how: &str) -> String {
-    match how.split_once(';') {
-        Some((signal, _)) => format!("the process dies, {signal}"),
-        None => "the process ends".to_owned(),
+/// Whether the test saw it, or a check within the library.
+fn how(ending: &Ending) -> String {
+    let said = match ending {
+        Ending::Failed(_, said) => said,
+        Ending::Died(_, how) => {
+            let signal = how.split(';').next().unwrap_or_default();
+            return format!("the process dies, {signal}");
+        }
+        Ending::Hung(_) => return "it does not end".to_owned(),
+        Ending::Passed(_) => return String::new(),
+    };
+    let engine = said.split_once(" differs from").map(|(before, _)| before);
+    let engine = engine.and_then(|before| before.rsplit(' ').next());
+    let panics = if said.contains("panic: ") { " panics" } else { " differs" };
+    if let Some(engine) = engine {
+        return format!("{engine}{panics}");
     }
+    let place = said.split(':').next().unwrap_or_default();
+    let is_test = place.contains("tests") || said.contains("assertion") || place.is_empty();
+    if is_test { "an assertion".to_owned() } else { format!("a check in `{place}`") }
 }
 
 #[cfg(test)]
@@ -62,16 +75,15 @@ mod tests {
 
     #[test]
     fn who_noticed_is_told_apart() {
-        assert_eq!(kind("tests/tests/cases.rs:1:2: 1 failures"), "the test sees it");
-        assert_eq!(
-            kind("ir/src/fold.rs:1:2: assertion `left == right` failed"),
-            "the test sees it"
-        );
-        assert_eq!(kind("tests/x.rs:1:2: Tier0All panic: no"), "the engine panics");
-        assert_eq!(
-            kind("ir/src/eval.rs:1:2: eval: no"),
-            "a check of the library, `ir/src/eval.rs`"
-        );
-        assert_eq!(died("signal 11; x"), "the process dies, signal 11");
+        let failed = |said: &str| how(&Ending::Failed(String::new(), said.to_owned()));
+        let said = "tests/tests/cases.rs:1:2: 1 failures: / name: CANCUN, gas 1: Tier0All differs from the \
+            interpreter: got";
+        assert_eq!(failed(said), "Tier0All differs");
+        assert_eq!(failed(&format!("{said} Error(panic: no)")), "Tier0All panics");
+        let said = "ir/src/fold.rs:1:2: assertion `left == right` failed";
+        assert_eq!(failed(said), "an assertion");
+        assert_eq!(failed("ir/src/eval.rs:1:2: eval: no"), "a check in `ir/src/eval.rs`");
+        let died = Ending::Died("a".to_owned(), "signal 11; x".to_owned());
+        assert_eq!(how(&died), "the process dies, signal 11");
     }
 }
