@@ -21,7 +21,7 @@ comma := ,
 # In order, each behind the one before: cargo is parallel in itself, and all need what `setup` installs.
 .NOTPARALLEL:
 
-.PHONY: all setup setup-test build demo test test-full fmt lint doc unit tables stress hunt loom bench fuzz clean
+.PHONY: all setup setup-test build demo test test-full fmt lint doc unit tables stress hunt loom bench fuzz mutate clean
 
 all: build
 
@@ -104,6 +104,10 @@ fuzz:
 		$(FUZZ) run --sanitizer none $$target $$corpus $$seeds -- \
 			-max_total_time=$(SECONDS) -max_len=2048 -timeout=60 $$dict || exit 1; \
 	done
+
+# Plants faults in a copy of the sources, and shows that a test catches each: tests/mutate/RESULTS.md.
+mutate: setup-test
+	$(CARGO) run --profile checked -p kiln-tests-mutate
 
 clean:
 	$(CARGO) clean

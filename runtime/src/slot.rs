@@ -516,6 +516,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_retired_gets_no_program() {
+        let slot = slot();
+        slot.publish(Some(program(&slot)));
+        slot.retire();
+        assert!(slot.program().is_none());
+        let late = program(&slot);
+        slot.publish(Some(late.clone()));
+        assert!(slot.program().is_none() && late.is_superseded(), "made while it was forgotten");
+    }
+
+    #[test]
     fn a_profile_ends_once_and_leaves_no_program_behind() {
         let slot = slot();
         slot.publish(Some(program(&slot)));

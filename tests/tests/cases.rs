@@ -49,11 +49,22 @@ fn straddles(variants: &[Case]) -> bool {
     results.len() > forks.len()
 }
 
+/// The files that `KILN_TEST_FILES` names, separated by commas; all if it is not set.
+fn chosen() -> Vec<(String, Case)> {
+    let mut files = files();
+    if let Ok(names) = std::env::var("KILN_TEST_FILES") {
+        let names: Vec<_> = names.split(',').collect();
+        files.retain(|(name, _)| names.contains(&name.as_str()));
+        assert_eq!(files.len(), names.len(), "not all of these are files: {names:?}");
+    }
+    files
+}
+
 #[test]
 fn case_files() {
     let engines = Engines::new().expect("engines start");
     let mut failures = Vec::new();
-    for (name, case) in files() {
+    for (name, case) in chosen() {
         for detail in unexpected(&case, &oracle(&case, &CaseDb::new(&case))) {
             failures.push(format!("{name}: the interpreter: {detail}"));
         }

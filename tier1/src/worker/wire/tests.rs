@@ -146,6 +146,9 @@ fn messages_are_read_as_they_were_written() {
         for result in results {
             let frame = encode_answer(id, &result, MAX).expect("an answer");
             assert_eq!(decode_answer(payload(&frame), (id, &request), MAX), Ok(result));
+            let another = WireError::Malformed("the answer to another job");
+            let read = decode_answer(payload(&frame), (id.wrapping_add(1), &request), MAX);
+            assert_eq!(read, Err(another));
         }
     }
 }
