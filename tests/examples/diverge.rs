@@ -13,9 +13,7 @@
 
 use kiln_tests::Case;
 use kiln_tests::compare::differences;
-use kiln_tests::db::CaseDb;
-use kiln_tests::dump::Watched;
-use kiln_tests::engine::oracle;
+use kiln_tests::dump::{Watched, stepped};
 use kiln_tests::perturbed::configs;
 use std::process::ExitCode;
 
@@ -47,12 +45,12 @@ fn run(args: Vec<String>) -> Result<usize, String> {
     if wanted != "all" && !names.contains(&wanted) {
         return Err(format!("no engine `{wanted}`; there are {}", names.join("; ")));
     }
-    let expected = oracle(&case, &CaseDb::new(&case));
+    let (steps, expected) = stepped(&case);
     let mut differ = 0;
     for (name, config) in configs.into_iter().filter(|(name, _)| [*name, "all"].contains(&wanted)) {
         let watched = Watched::new(config).map_err(|error| error.to_string())?;
         for run in 1..=RUNS {
-            let followed = watched.follow(&case);
+            let followed = watched.follow(&case, &steps);
             let details = differences(&expected, &followed.outcome);
             if let Some(divergence) = &followed.divergence {
                 println!("{name}, {perturb}, run {run}: {divergence}");

@@ -1,7 +1,7 @@
 //! What engines report at safepoints is what the interpreter comes through: the stack-dump oracle over case files and
 //! generated cases, on all engines; and planted faults are found where they arise.
 
-use kiln_runtime::{Config, Declared, Force, Perturb, Tiered};
+use kiln_runtime::{Compile, Config, Declared, Force, Tiered};
 use kiln_tests::Case;
 use kiln_tests::asm::assemble;
 use kiln_tests::compare::differences;
@@ -18,36 +18,42 @@ use revm::interpreter::{Instruction, InstructionContext, InstructionExecResult};
 use revm::primitives::{U256, hardfork::SpecId};
 use std::path::Path;
 
-/// Generated cases for each way to run them.
-const GENERATED: u64 = 100;
+/// Generated cases, each on all engines in one of the ways to run them.
+const GENERATED: u64 = 300;
 /// Of the cases an engine that takes a tenth of a second to compile one has one in so many.
 const SLOW_EVERY: u64 = 16;
 
-/// Engines with safepoints where there would be some, at every block, at every few instructions, and where programs are
-/// exchanged under running frames.
-fn engines() -> Vec<(String, Watched)> {
-    let perturbations = ["none", "every-exit", "tiny-regions,every-exit", "tiny-regions,spill"];
-    let mut all = Vec::new();
-    for perturb in perturbations.map(|text| text.parse().expect("the text of options")) {
-        let named = |(name, config)| (format!("{name}, {perturb}"), config);
-        all.extend(configs(perturb).into_iter().map(named));
-    }
-    let force: Force = "exit=2,swap=3".parse().expect("a mode");
-    let forced = |(name, config)| (format!("{name}, {force}"), Config { force, ..config });
-    all.extend(configs(Perturb::NONE).into_iter().map(forced));
-    let start = |(name, config)| (name, Watched::new(config).expect("engines start"));
-    all.into_iter().map(start).collect()
+/// Engines of all kinds, by how they are run: with safepoints where there would be some, at every block, at every few
+/// instructions, and with programs that are exchanged under running frames.
+fn engines() -> Vec<Vec<(String, Watched)>> {
+    let start = |perturb: &str, force: &str| {
+        let perturb = perturb.parse().expect("the text of options");
+        let force: Force = force.parse().expect("a mode");
+        let configs = configs(perturb).into_iter();
+        let engines = configs.map(|(name, config)| {
+            let watched = Watched::new(Config { force, ..config }).expect("engines start");
+            (format!("{name}, {perturb}, {force}"), watched)
+        });
+        engines.collect()
+    };
+    let ways = [
+        ("none", "none"),
+        ("every-exit", "none"),
+        ("tiny-regions,every-exit", "none"),
+        ("none", "exit=2,swap=17"),
+    ];
+    ways.map(|(perturb, force)| start(perturb, force)).into()
 }
 
 /// Follows all engines through a case; how many states were compared.
 fn follow(engines: &[(String, Watched)], what: &str, nth: u64, case: &Case) -> usize {
-    let expected = oracle(case, &CaseDb::new(case));
+    let (steps, expected) = stepped(case);
     let mut reports = 0;
     for (name, watched) in engines {
         if name.starts_with("tier 1") && !nth.is_multiple_of(SLOW_EVERY) {
             continue;
         }
-        let followed = watched.follow(case);
+        let followed = watched.follow(case, &steps);
         if let Some(divergence) = followed.divergence {
             panic!("{what}: {name}: {divergence}\n\n{case}");
         }
@@ -60,7 +66,7 @@ fn follow(engines: &[(String, Watched)], what: &str, nth: u64, case: &Case) -> u
 
 #[test]
 fn case_files() {
-    let engines = engines();
+    let ways = engines();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
     let files = std::fs::read_dir(folder).expect("the folder of cases is there");
     let mut reports = 0;
@@ -68,19 +74,23 @@ fn case_files() {
         let path = file.expect("its entries can be listed").path();
         let text = std::fs::read_to_string(&path).expect("a case file can be read");
         let case: Case = text.parse().expect("a case file");
-        reports += follow(&engines, &path.display().to_string(), nth, &case);
-        engines.iter().for_each(|(_, watched)| watched.engine().clear());
+        for engines in &ways {
+            reports += follow(engines, &path.display().to_string(), nth, &case);
+            engines.iter().for_each(|(_, watched)| watched.engine().clear());
+        }
     }
     assert!(reports > 100_000, "{reports} states");
 }
 
 #[test]
 fn generated_cases() {
-    let engines = engines();
+    let ways = engines();
     let mut reports = 0;
     for seed in 5_000_000..5_000_000 + GENERATED {
-        reports += follow(&engines, &format!("seed {seed}"), seed, &seeded(seed));
-        if seed % 32 == 0 {
+        let engines = &ways[seed as usize % ways.len()];
+        reports +=
+            follow(engines, &format!("seed {seed}"), seed / ways.len() as u64, &seeded(seed));
+        if seed % 128 < ways.len() as u64 {
             engines.iter().for_each(|(_, watched)| watched.engine().clear());
         }
     }
@@ -92,8 +102,7 @@ fn generated_cases() {
 fn stepping_changes_nothing() {
     for seed in 6_000_000..6_000_000 + GENERATED {
         let case = seeded(seed);
-        let db = CaseDb::new(&case);
-        let found = differences(&oracle(&case, &db), &stepped(&case, &db).1);
+        let found = differences(&oracle(&case, &CaseDb::new(&case)), &stepped(&case).1);
         assert!(found.is_empty(), "seed {seed}: {}\n\n{case}", found.join("\n"));
     }
 }
@@ -135,17 +144,15 @@ fn a_planted_fault_is_found_where_it_arises() {
         evm
     };
     let perturb = "tiny-regions,every-exit".parse().expect("the text of options");
-    for (name, config) in configs(perturb) {
+    // Those that run whole contracts: kiln's own interpreter, where it counts, has revm's XOR, too.
+    let whole = configs(perturb).into_iter().filter(|(_, config)| config.compile == Compile::All);
+    for (name, config) in whole {
         let watched = Watched::new(config).expect("the engine starts");
-        let run = || {
-            watched.follow_on(&case, evm, |evm, engine| {
-                let evm = Tiered::new(evm, engine).declare(Declared::Mainnet);
-                transact(&case, evm)
-            })
-        };
-        // Where it takes heat, the first is interpreted, as the oracle is.
-        let found = (0..3).find_map(|_| run().divergence);
-        let divergence = found.unwrap_or_else(|| panic!("{name}: the fault is not found"));
+        let followed = watched.follow_on(&case, evm, |evm, engine| {
+            transact(&case, Tiered::new(evm, engine).declare(Declared::Mainnet))
+        });
+        let divergence =
+            followed.divergence.unwrap_or_else(|| panic!("{name}: the fault is not found"));
         let text = divergence.to_string();
         let expected = divergence.expected.as_ref().expect("the interpreter comes there, too");
         assert!(divergence.since.iter().any(|&(pc, _)| pc == xor), "{name}: {text}");
@@ -166,7 +173,7 @@ fn watched_engines_do_what_others_do() {
     let plain = kiln_runtime::Engine::new(config.clone()).expect("the engine starts");
     let watched = Watched::new(config).expect("the engine starts");
     kiln_tests::engine::tiered(&case, &CaseDb::new(&case), &plain);
-    watched.follow(&case);
+    watched.follow(&case, &stepped(&case).0);
     let counts = |stats: kiln_runtime::Stats| (stats.native_entries, stats.code_bytes, stats.hits);
     assert_eq!(counts(plain.stats()), counts(watched.engine().stats()));
 }

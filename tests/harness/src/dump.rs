@@ -159,12 +159,7 @@ fn writes_memory(opcode: u8) -> bool {
 }
 
 impl Steps {
-    /// Everything that plain revm comes through in a case; `wanted` is a step of which all is kept.
-    fn record(case: &Case, db: &CaseDb, wanted: Option<usize>) -> Self {
-        Self::on(case, context(case, db).build_mainnet(), wanted).0
-    }
-
-    /// The same on another EVM, with what the case comes to.
+    /// Everything that an EVM comes through in a case, and what that comes to; `wanted` is a step of which all is kept.
     fn on<EVM>(case: &Case, evm: EVM, wanted: Option<usize>) -> (Self, Outcome)
     where
         EVM: EthEvm<Context = CaseContext>,
@@ -459,15 +454,11 @@ impl Watched {
         &self.engine
     }
 
-    /// Runs a case and follows it along the steps of plain revm.
-    pub fn follow(&self, case: &Case) -> Followed {
+    /// Runs a case and follows it along the steps of plain revm, which [`stepped`] gives.
+    pub fn follow(&self, case: &Case, steps: &Arc<Steps>) -> Followed {
         let db = CaseDb::new(case);
-        let steps = Arc::new(Steps::record(case, &db, None));
-        self.follow_along(
-            &steps,
-            || tiered(case, &db, &self.engine),
-            |step| Steps::record(case, &db, Some(step)),
-        )
+        let again = |step| Steps::on(case, context(case, &db).build_mainnet(), Some(step)).0;
+        self.follow_along(steps, || tiered(case, &db, &self.engine), again)
     }
 
     /// Follows what `run` does along these steps. `again` records them once more, with everything of one of them.
@@ -509,8 +500,9 @@ impl Watched {
 }
 
 /// What plain revm comes through, and what it comes to, one instruction at a time.
-pub fn stepped(case: &Case, db: &CaseDb) -> (Steps, Outcome) {
-    Steps::on(case, context(case, db).build_mainnet(), None)
+pub fn stepped(case: &Case) -> (Arc<Steps>, Outcome) {
+    let (steps, outcome) = Steps::on(case, context(case, &CaseDb::new(case)).build_mainnet(), None);
+    (Arc::new(steps), outcome)
 }
 
 #[cfg(test)]

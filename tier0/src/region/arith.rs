@@ -232,6 +232,9 @@ impl Lower<'_, '_> {
             Helper::Div => (Division::Quotient, Thunk::Div),
             _ => (Division::Remainder, Thunk::Rem),
         };
+        if self.perturb.no_inline {
+            return self.pure_cold(thunk, a, b, limbs);
+        }
         if let Limb::Const(divisor) = b.0[0]
             && b.len() == 1
             && a.len() <= 1
@@ -288,6 +291,9 @@ impl Lower<'_, '_> {
             Helper::Sdiv => (Division::Quotient, Thunk::Sdiv),
             _ => (Division::Remainder, Thunk::Smod),
         };
+        if self.perturb.no_inline {
+            return self.pure_cold(thunk, a, b, limbs);
+        }
         let wide_a = self.beyond_sign(a);
         let wide_b = self.beyond_sign(b);
         let wide = self.or_limb(wide_a, wide_b);

@@ -187,11 +187,8 @@ impl Lower<'_, '_> {
         if let (Some(a), Some(b), Some(c)) = (a.known(), b.known(), c.known()) {
             return Ok(Limbs::constant(fold::pure(helper, a, b, c)));
         }
-        if self.perturb.no_inline {
-            return Ok(self.pure(helper, &words[..operands], limbs));
-        }
         Ok(match helper {
-            Helper::Mul => self.mul(a, b, limbs),
+            Helper::Mul if !self.perturb.no_inline => self.mul(a, b, limbs),
             Helper::Div | Helper::Rem => self.divide(helper, a, b, limbs),
             Helper::Sdiv | Helper::Smod => self.divide_signed(helper, a, b, limbs),
             _ => self.pure(helper, &words[..operands], limbs),

@@ -91,6 +91,9 @@ impl<'c> Lower<'c, '_, '_> {
             Helper::Div => (false, Thunk::Div),
             _ => (true, Thunk::Rem),
         };
+        if self.bounds.limits.perturb.no_inline {
+            return self.pure_cold(thunk, a, b, width);
+        }
         let wide = match (self.beyond_limb(a)?, self.beyond_limb(b)?) {
             (Some(a), Some(b)) => Some(self.e.or(a, b)?),
             (wide, other) => wide.or(other),
@@ -128,6 +131,9 @@ impl<'c> Lower<'c, '_, '_> {
             Helper::Sdiv => (false, Thunk::Sdiv),
             _ => (true, Thunk::Smod),
         };
+        if self.bounds.limits.perturb.no_inline {
+            return self.pure_cold(thunk, a, b, width);
+        }
         let wide_a = self.beyond_sign(a)?;
         let wide_b = self.beyond_sign(b)?;
         let wide = self.e.or(wide_a, wide_b)?;

@@ -260,7 +260,6 @@ impl<'c> Lower<'c, '_, '_> {
             words.push(self.word(self.arg(inst, index)?)?);
         }
         match (helper, &words[..]) {
-            _ if !inline => self.pure(helper, &words, width),
             (Helper::Div | Helper::Rem, &[a, b]) => self.divide(helper, a, b, width),
             (Helper::Sdiv | Helper::Smod, &[a, b]) => self.divide_signed(helper, a, b, width),
             _ => self.pure(helper, &words, width),
