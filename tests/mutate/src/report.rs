@@ -65,8 +65,13 @@ fn how(ending: &Ending) -> String {
         return format!("{engine}{panics}");
     }
     let place = said.split(':').next().unwrap_or_default();
-    let is_test = place.contains("tests") || said.contains("assertion") || place.is_empty();
-    if is_test { "an assertion".to_owned() } else { format!("a check in `{place}`") }
+    if place.contains("tests") || said.contains("assertion") {
+        "an assertion".to_owned()
+    } else if place.starts_with('/') || place.is_empty() {
+        "a panic".to_owned()
+    } else {
+        format!("a panic in `{place}`")
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +87,8 @@ mod tests {
         assert_eq!(failed(&format!("{said} Error(panic: no)")), "Tier0All panics");
         let said = "ir/src/fold.rs:1:2: assertion `left == right` failed";
         assert_eq!(failed(said), "an assertion");
-        assert_eq!(failed("ir/src/eval.rs:1:2: eval: no"), "a check in `ir/src/eval.rs`");
+        assert_eq!(failed("ir/src/eval.rs:1:2: eval: no"), "a panic in `ir/src/eval.rs`");
+        assert_eq!(failed("/rustc/core/panicking.rs:1:2: no"), "a panic");
         let died = Ending::Died("a".to_owned(), "signal 11; x".to_owned());
         assert_eq!(how(&died), "the process dies, signal 11");
     }
