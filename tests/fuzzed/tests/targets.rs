@@ -1,7 +1,8 @@
 //! Every fuzz target over its committed seeds and over bytes from a seeded generator, so that none can rot; and the
 //! seeds, which come from the case files and from what the harnesses write themselves.
 //!
-//! With `KILN_TEST_BLESS` set, the seeds are written.
+//! With `KILN_TEST_BLESS` set, the seeds are written. `KILN_TEST_CASES` and `KILN_TEST_SEED` say how many inputs and
+//! which: where there is no nightly toolchain, this is the fuzzing there is, without coverage.
 
 use fastrand::Rng;
 use kiln_fuzzed::{TARGETS, Target, bytes_of};
@@ -15,10 +16,10 @@ use std::path::{Path, PathBuf};
 type Seeds = BTreeMap<String, Vec<u8>>;
 
 /// Inputs of a target that are made of its seeds, and bytes of one.
-const INPUTS: usize = 400;
+const INPUTS: u64 = 400;
 const BYTES_MAX: usize = 400;
 /// Of cases that run on all engines, where LLVM takes long.
-const CASES: usize = 40;
+const CASES: u64 = 40;
 /// Bytes of all seeds together.
 const SEED_BYTES_MAX: usize = 300 << 10;
 
@@ -185,9 +186,11 @@ fn run(target: &str) {
     let seeds = committed(target);
     assert!(!seeds.is_empty(), "{target} has no seeds");
     seeds.values().for_each(|seed| run(seed));
-    let mut rng = Rng::with_seed(3);
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let mut rng = Rng::with_seed(number("KILN_TEST_SEED").unwrap_or(3));
     let seeds: Vec<_> = seeds.values().collect();
-    for nth in 0..if target == "bytes" { CASES } else { INPUTS } {
+    let inputs = if target == "bytes" { CASES } else { INPUTS };
+    for nth in 0..number("KILN_TEST_CASES").unwrap_or(inputs) {
         let bytes = match nth % 8 {
             0 => (0..rng.usize(..BYTES_MAX)).map(|_| rng.u8(..)).collect(),
             _ => mutated(&mut rng, &seeds),
