@@ -101,6 +101,17 @@ pub(crate) trait Safepoints {
         Helpers::<H>::table()
     }
 
+    /// Interprets between compiled blocks.
+    fn between<H: Host>(
+        between: Between<'_>,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
+        between.run(interpreter, host, tables, held)
+    }
+
     /// What happens at this one.
     fn order(&mut self, program: &Program) -> Order;
 
@@ -316,7 +327,7 @@ fn leg<H: Host, S: Safepoints>(
                 let (entries, leads) = (Some(program.entries()), entry.is_none());
                 // SAFETY: compiled code is not running, so nothing else uses the pointer.
                 let between = Between { entries, leads, published, memo: unsafe { &mut *memo } };
-                match between.run(interp, host, tables, held) {
+                match S::between(between, interp, host, tables, held) {
                     Stopped::Frame(halt) => {
                         end(interp, halt);
                         return Ok(());

@@ -162,6 +162,8 @@ pub(crate) struct Watching<'w, 'c> {
     pub(crate) counting: Option<Counting<'c>>,
     /// Whether an instruction of the table is not revm's own.
     pub(crate) replaced: bool,
+    /// With `replaced`: whether compiled code can take over in front of any instruction.
+    pub(crate) any: bool,
 }
 
 impl Watching<'_, '_> {
@@ -195,7 +197,11 @@ pub(crate) fn interpret<H: Host>(
     watching: &mut Watching<'_, '_>,
 ) -> (Stopped, u64) {
     if watching.replaced {
-        return compare(interpreter, host, (table, gas), watching);
+        let tables = (table, gas);
+        return match watching.any {
+            true => compare::<true, H>(interpreter, host, tables, watching),
+            false => compare::<false, H>(interpreter, host, tables, watching),
+        };
     }
     let mut steps = 0;
     let each = watching.entries.is_some()
@@ -248,8 +254,8 @@ fn paused<H: Host>(
     }
 }
 
-/// The same with the table as it is, for EVMs that replace instructions.
-fn compare<H: Host>(
+/// The same with the table as it is, for EVMs that replace instructions; `ANY` is [`Watching::any`].
+fn compare<const ANY: bool, H: Host>(
     interpreter: &mut Interp,
     host: &mut H,
     (table, gas): (&InstructionTable<EthInterpreter, H>, &GasTable),
@@ -264,6 +270,10 @@ fn compare<H: Host>(
         }
         let leads = opcode == JUMPI || interpreter.bytecode.opcode() == JUMPDEST;
         let bytecode = &interpreter.bytecode;
+        let entries = watching.entries.filter(|_| ANY);
+        if entries.is_some_and(|entries| entries.get(bytecode.pc()).is_some()) {
+            return (Stopped::Entry, steps);
+        }
         if leads && let Some(stopped) = watching.leader(bytecode, bytecode.pc()) {
             return (stopped, steps);
         }

@@ -5,7 +5,7 @@ use super::{
     stack::{OutOfStack, SymbolicStack, Value},
 };
 use crate::module::{ConstId, Inst, Op, Operand};
-use kiln_abi::Slot;
+use kiln_abi::{Pc, Slot};
 use revm_bytecode::opcode as op;
 
 impl Builder<'_> {
@@ -50,10 +50,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Brings all words home and forgets them, but for the destination of a jump that comes next.
-    pub(super) fn spill(&mut self) -> Result<(), OutOfStack> {
+    /// Brings all words home and forgets them, but for the destination of a jump that comes `next`.
+    pub(super) fn spill(&mut self, next: Pc) -> Result<(), OutOfStack> {
         self.flush(&mut [])?;
-        let next = self.code.get(self.pc.0 as usize);
+        let next = self.code.get(next.0 as usize);
         let kept = matches!(next, Some(&(op::JUMP | op::JUMPI)));
         self.stack.forget(kept as i16);
         Ok(())

@@ -247,11 +247,11 @@ impl<'a> Builder<'a> {
                 }
                 (Lowered::Continue, next) => next,
             };
+            if self.perturb.spill {
+                self.spill(next)?;
+            }
             self.gas_before += self.gas_own;
             self.pc = next;
-            if self.perturb.spill {
-                self.spill()?;
-            }
         }
         let terminator = self.end_of_block(block)?;
         Ok(Some((terminator, block.instructions)))

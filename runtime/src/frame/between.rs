@@ -19,7 +19,7 @@ use revm::{
 };
 
 /// A stretch of a frame run that is interpreted.
-pub(super) struct Between<'a> {
+pub(crate) struct Between<'a> {
     /// Where compiled code begins; none without a program.
     pub(super) entries: Option<RawEntries<'a>>,
     /// Whether the first instruction begins a block.
@@ -38,17 +38,38 @@ impl Between<'_> {
         tables: Tables<'_, H>,
         held: &Held<'_>,
     ) -> Stopped {
-        let dump = held.dump;
-        dump.interpret(interpreter);
-        let stopped = self.interpret(interpreter, host, tables, held);
+        self.reported::<false, H>(interpreter, host, tables, held)
+    }
+
+    /// The same; goes on in compiled code at any entry, also within what is a block for the interpreter.
+    pub(super) fn run_to_any<H: Host>(
+        self,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
+        self.reported::<true, H>(interpreter, host, tables, held)
+    }
+
+    #[inline(always)]
+    fn reported<const ANY: bool, H: Host>(
+        self,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
+        held.dump.interpret(interpreter);
+        let stopped = self.interpret::<ANY, H>(interpreter, host, tables, held);
         if !matches!(stopped, Stopped::Frame(_)) {
-            dump.stopped(interpreter);
+            held.dump.stopped(interpreter);
         }
         stopped
     }
 
     #[inline(always)]
-    fn interpret<H: Host>(
+    fn interpret<const ANY: bool, H: Host>(
         self,
         interpreter: &mut Interp,
         host: &mut H,
@@ -83,7 +104,8 @@ impl Between<'_> {
             return Stopped::Newer;
         }
         let replaced = !held.slot.baked.config.replaced.is_empty();
-        let mut watching = Watching { entries, memo, counting, replaced };
+        let mut watching =
+            Watching { entries, memo, counting, replaced: replaced || ANY, any: ANY };
         let tables = (tables.instructions, tables.gas);
         let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
         held.stats.interpreted_instructions.add(steps);
@@ -147,7 +169,8 @@ pub(crate) fn run_cold<H: Host>(
     if counting.block(bytecode, bytecode.pc()) {
         return false;
     }
-    let mut watching = Watching { entries: None, memo, counting: Some(counting), replaced };
+    let counting = Some(counting);
+    let mut watching = Watching { entries: None, memo, counting, replaced, any: false };
     let tables = (tables.instructions, tables.gas);
     let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
     stats.interpreted_instructions.add(steps);

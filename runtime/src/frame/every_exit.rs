@@ -1,11 +1,17 @@
 //! Frame runs in which compiled code is left wherever it can be: [`kiln_ir::Perturb::every_exit`].
 //!
-//! **Owns** what the host does for it: no polls are left, and the helpers of [`Helpers::leaving`]. Which of
+//! **Owns** what the host does for it: no polls are left, helpers are those of [`Helpers::leaving`], and what is
+//! interpreted goes on in compiled code at any entry, not only at those that jumps lead to. Which of
 //! them a frame run has is known when it is compiled, so that others pay nothing. **Never** changes what
 //! happens at safepoints: that is for the [`Safepoints`] within.
 
-use super::{Order, Pinned, Safepoints};
-use crate::{helpers::Helpers, program::Program, slot::Slot};
+use super::{Held, Order, Pinned, Safepoints, Tables, between::Between};
+use crate::{
+    helpers::{Helpers, Interp},
+    interpret::Stopped,
+    program::Program,
+    slot::Slot,
+};
 use kiln_abi::HelperTable;
 use revm::interpreter::Host;
 use std::sync::Arc;
@@ -18,6 +24,16 @@ impl<S: Safepoints> Safepoints for EveryExit<S> {
 
     fn helpers<H: Host>() -> &'static HelperTable {
         Helpers::<H>::leaving()
+    }
+
+    fn between<H: Host>(
+        between: Between<'_>,
+        interpreter: &mut Interp,
+        host: &mut H,
+        tables: Tables<'_, H>,
+        held: &Held<'_>,
+    ) -> Stopped {
+        between.run_to_any::<H>(interpreter, host, tables, held)
     }
 
     fn order(&mut self, program: &Program) -> Order {
