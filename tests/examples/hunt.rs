@@ -151,22 +151,10 @@ impl Hunt {
     }
 
     fn report(&self, found: &Found) {
-        let kind = found.difference.kind;
-        let name = format!("found_{kind:?}_{}_{}.evm", found.seed, found.input).to_lowercase();
-        let path = self.options.found.join(name);
-        let alone = match found.alone {
-            true => "",
-            false => "Not alone: run the inputs of the set up to this one, in their order.",
-        };
-        println!(
-            "set {} input {}: {}\n{alone}\n{}",
-            found.seed, found.input, found.difference, found.case
-        );
-        let written = std::fs::create_dir_all(&self.options.found)
-            .and_then(|()| std::fs::write(&path, found.case.to_string()));
-        match written {
-            Ok(()) => println!("written to {}\n", path.display()),
-            Err(error) => println!("not written to {}: {error}\n", path.display()),
+        println!("{found}");
+        match found.write(&self.options.found) {
+            Ok(path) => println!("written to {}\n", path.display()),
+            Err(error) => println!("not written to {}: {error}\n", self.options.found.display()),
         }
     }
 
