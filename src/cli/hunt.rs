@@ -10,7 +10,6 @@ use indicatif::ProgressBar;
 use kiln_harness::hunt::{Found, Hunter, INPUTS, LIMITS, Tally};
 use kiln_runtime::EngineError;
 use std::{
-    fs,
     num::NonZeroUsize,
     panic::resume_unwind,
     path::PathBuf,
@@ -168,17 +167,10 @@ impl Hunt<'_> {
     }
 
     fn print_found(&self, found: &Found, output: &mut Output) -> Result<(), CliError> {
-        let Found { seed, input, difference, case, alone } = found;
-        output.line(format_args!("set {seed} input {input}: {difference}"))?;
-        if !alone {
-            output.line("Not alone: run the inputs of the set up to this one, in their order.")?;
-        }
-        output.line(format_args!("{case}"))?;
+        output.line(found)?;
         let folder = &self.arguments.found;
-        let path = folder.join(format!("found_{}_{seed}_{input}.evm", difference.kind));
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&path, case.to_string()))
-            .map_err(|error| CliError::File { path: path.clone(), error })?;
+        let path =
+            found.write(folder).map_err(|error| CliError::File { path: folder.clone(), error })?;
         Ok(output.line(format_args!("written to {}\n", path.display()))?)
     }
 }

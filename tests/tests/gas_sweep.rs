@@ -1,15 +1,18 @@
 //! Programs at every gas limit of a window: wherever the gas runs out, all engines end as the
 //! interpreter does. The window of a program begins where its first instruction can be paid and is
-//! as wide as what it uses, up to a bound; wider programs are sampled.
+//! as wide as what it uses, up to a bound; wider programs are sampled. What generators make is swept in
+//! `generated.rs`, at the limits that `kiln_tests::sweep` chooses.
 
 use kiln_tests::Case;
 use kiln_tests::asm::assemble;
-use kiln_tests::case::{Contract, TARGET};
-use kiln_tests::compare::differences;
+use kiln_tests::case::Contract;
 use kiln_tests::db::CaseDb;
-use kiln_tests::engine::{Engines, Kind, oracle};
-use kiln_tests::generate::{contract_address, seeded};
+use kiln_tests::engine::oracle;
+use kiln_tests::generate::contract_address;
+use kiln_tests::hunt::{Found, Hunter};
+use kiln_tests::sweep;
 use revm::primitives::{U256, hardfork::SpecId};
+use std::collections::BTreeSet;
 
 /// Gas limits tried per program.
 const LIMITS: u64 = 700;
@@ -96,49 +99,51 @@ fn case(spec: SpecId, text: &str) -> Case {
     case
 }
 
-/// Runs a case at up to `count` gas limits from the intrinsic gas to what it uses at most.
-fn sweep(engines: &Engines, mut case: Case, count: u64) {
-    case.gas = 3_000_000;
-    let db = CaseDb::new(&case);
-    let full = oracle(&case, &db);
-    let Some(Ok(used)) = full.transactions.first().map(|first| first.result.as_ref()) else {
-        return;
-    };
-    let first = (15_000..60_000).step_by(16).find(|gas| {
-        let outcome = oracle(&Case { gas: *gas, ..case.clone() }, &db);
-        outcome.transactions.first().is_some_and(|first| first.result.is_ok())
-    });
-    let first = first.unwrap_or(60_000).saturating_sub(16);
-    let last = used.gas().total_gas_spent() + 3;
-    // The ends of the window in full, its middle in steps.
-    let step = ((last.max(first) - first) / count).max(1);
-    let edge = count / 4;
-    let limits = (first..first + edge).chain((first..last).step_by(step as usize));
-    for gas in limits.chain(last.saturating_sub(edge)..last) {
-        let case = Case { gas, ..case.clone() };
-        let expected = oracle(&case, &db);
-        for &kind in Kind::WHOLE {
-            let details = differences(&expected, &engines.run(kind, &case, &db));
-            assert!(details.is_empty(), "{kind:?} differs: {}\n{case}", details.join("\n"));
-        }
-    }
-    engines.clear();
+/// From the intrinsic gas to what the case uses at most: every limit at both ends, and every `step`th
+/// between.
+fn window(case: &Case) -> Vec<u64> {
+    let db = CaseDb::new(case);
+    let runs = |gas: u64| oracle(&Case { gas, ..case.clone() }, &db).transactions.remove(0);
+    let first = (15_000..60_000).step_by(16).find(|gas| runs(*gas).result.is_ok());
+    let first = first.unwrap_or(60_000) - 16;
+    let last = runs(3_000_000).gas_spent().unwrap_or(first).max(first) + 3;
+    let (step, edge) = (((last - first) / LIMITS).max(1), LIMITS / 4);
+    let middle = (first..last).step_by(step as usize);
+    let limits = (first..first + edge).chain(middle).chain(last.saturating_sub(edge)..=last);
+    limits.collect::<BTreeSet<u64>>().into_iter().collect()
 }
 
 #[test]
 fn programs_at_every_gas_limit() {
-    let engines = Engines::new().expect("engines start");
-    for (spec, text) in PROGRAMS {
-        sweep(&engines, case(spec, text), LIMITS);
+    let mut hunter = Hunter::new().expect("engines start");
+    for (nth, (spec, text)) in (0..).zip(PROGRAMS) {
+        let case = case(spec, text);
+        let found = hunter.at_limits(nth, &case, window(&case));
+        let texts: Vec<String> = found.iter().map(Found::to_string).collect();
+        assert!(found.is_empty(), "{text}:\n{}", texts.join("\n"));
     }
+    assert!(hunter.tally.cases > PROGRAMS.len() as u64 * 100);
 }
 
+/// The limits that the harness chooses are those at which something changes: between two of them a program
+/// that only computes ends the same way, and has run as far.
 #[test]
-fn generated_programs_at_many_gas_limits() {
-    let engines = Engines::new().expect("engines start");
-    for seed in 0..40 {
-        let case = Case { repeat: 1, ..seeded(1_000_000 + seed) };
-        assert!(case.contracts.contains_key(&TARGET));
-        sweep(&engines, case, 100);
+fn nothing_changes_between_chosen_limits() {
+    let text = "PUSH 3 l: JUMPDEST PUSH 7 MLOAD POP PUSH 1 SWAP1 SUB DUP1 PUSH @l JUMPI PUSH 0 PUSH 0 RETURN";
+    let case = case(SpecId::CANCUN, text);
+    let db = CaseDb::new(&case);
+    let limits: BTreeSet<u64> = sweep::limits(&case, &db, 1000).into_iter().collect();
+    let ends = |gas: u64| {
+        let outcome = oracle(&Case { gas, ..case.clone() }, &db);
+        outcome.transactions[0].name()
+    };
+    let lowest = limits.first().expect("there are some") + 1;
+    let range = lowest..22_000;
+    let changes = range.filter(|gas| ends(*gas) != ends(gas + 1));
+    let mut count = 0;
+    for gas in changes {
+        count += 1;
+        assert!(limits.contains(&gas) && limits.contains(&(gas + 1)), "{gas}: {limits:?}");
     }
+    assert!(count > 0);
 }

@@ -6,9 +6,9 @@
 
 use fastrand::Rng;
 use kiln_fuzzed::{TARGETS, Target, bytes_of};
+use kiln_harness::{Case, asm};
 use kiln_ir::SpecId;
 use kiln_ir_tests::{program, text};
-use kiln_harness::{Case, asm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -6,8 +6,10 @@
 use crate::case::{Case, TARGET};
 use crate::db::CaseDb;
 use crate::engine::{Engines, Kind, Outcome, TxOutcome, oracle};
+use crate::hunt::Hunter;
 use crate::minimise::minimise;
 use revm::primitives::hex;
+use std::cell::RefCell;
 use std::fmt::{self, Debug};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,4 +181,21 @@ pub fn assert_agrees(case: &Case) {
     let kinds = [difference.kind];
     let small = minimise(case.clone(), |case| check(engines, &kinds, case).is_some());
     panic!("{difference}\n\n{small}");
+}
+
+/// For fuzz targets: all engines do what the oracle does, at the gas limits that matter to a case.
+///
+/// # Panics
+/// With the minimised case, if one does not.
+pub fn assert_agrees_at_limits(case: &Case) {
+    /// A fuzzer wants many cases rather than many limits of one.
+    const LIMITS: usize = 12;
+    thread_local! {
+        static HUNTER: RefCell<Hunter> = RefCell::new(Hunter::new().expect("the engines start"));
+    }
+    // Not a multiple of what has all regions: those take long.
+    let found = HUNTER.with_borrow_mut(|hunter| hunter.sweep_case(1, case, LIMITS));
+    if let Some(found) = found.first() {
+        panic!("{found}");
+    }
 }

@@ -22,6 +22,8 @@ use crate::warm::WarmEvm;
 use kiln_runtime::{Config, EngineError, Stats};
 use revm::primitives::hardfork::SpecId;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Inputs of a set, if nothing else is said.
@@ -96,6 +98,32 @@ pub struct Found {
     pub case: Case,
     /// Whether it does; else earlier inputs of the set are needed, in their order.
     pub alone: bool,
+}
+
+impl Found {
+    /// Writes the case into a folder, which is made. Answers where.
+    ///
+    /// # Errors
+    /// If that can not be written to.
+    pub fn write(&self, folder: &Path) -> std::io::Result<PathBuf> {
+        let kind = self.difference.kind;
+        let name = format!("found_{kind:?}_{}_{}.evm", self.seed, self.input).to_lowercase();
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(&path, self.case.to_string())?;
+        Ok(path)
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, input, difference, case, alone } = self;
+        writeln!(f, "set {seed}, input {input}: {difference}")?;
+        if !alone {
+            writeln!(f, "Not alone: all inputs of the set up to this one, in their order.")?;
+        }
+        writeln!(f, "\n{case}")
+    }
 }
 
 /// The engines and EVMs of one thread.
@@ -215,10 +243,15 @@ impl Hunter {
 
     /// Runs a case at so many gas limits, on the engines of a seed.
     pub fn sweep_case(&mut self, seed: u64, case: &Case, limits_max: usize) -> Vec<Found> {
+        let limits = sweep::limits(case, &CaseDb::new(case), limits_max);
+        self.at_limits(seed, case, limits)
+    }
+
+    /// Runs a case at these gas limits, on the engines of a seed.
+    pub fn at_limits(&mut self, seed: u64, case: &Case, mut limits: Vec<u64>) -> Vec<Found> {
         let start = Instant::now();
         let db = CaseDb::new(case);
-        let mut limits = sweep::limits(case, &db, limits_max);
-        // The highest one first: it is what is recorded, promoted and compiled for.
+        // The last one first: it is what is recorded, promoted and compiled for.
         let last = limits.pop();
         limits.splice(0..0, last);
         let mut runs = Vec::with_capacity(limits.len());

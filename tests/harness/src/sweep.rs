@@ -3,9 +3,10 @@
 //! Owns the choice of limits. One run of plain revm, with an inspector, tells what had been spent in front of
 //! each instruction, in all frames. A limit of just that much ends in front of that instruction, one less in
 //! the middle of what is before it; so the limits around the *leaders* (where blocks begin: at the code's
-//! start, at JUMPDESTs, behind instructions that end a block) are those at which a block's charge can or can not
-//! be paid. Frames keep back a 64th of what they have from frames below them, so there the limit must be higher:
-//! both are tried. Callers run every engine at every limit. Never runs an engine itself.
+//! start, at JUMPDESTs, behind instructions that end a block) are those at which a block's charge can or can
+//! not be paid; with its static gas alone an instruction that costs more fails in its own way. Frames keep back
+//! a 64th of what they have from frames below them, so there the limit must be higher: both are tried. Callers
+//! run every engine at every limit. Never runs an engine itself.
 
 use crate::case::Case;
 use crate::db::CaseDb;
@@ -14,6 +15,7 @@ use crate::handler::CaseContext;
 use revm::bytecode::opcode as op;
 use revm::context_interface::cfg::{GasParams, gas_params::Eip2780TxInfo};
 use revm::handler::FrameResult;
+use revm::interpreter::instructions::{GasTable, gas_table_spec};
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::interpreter::interpreter_types::Jumps;
 use revm::interpreter::{FrameInput, Interpreter};
@@ -32,6 +34,7 @@ pub fn limits(case: &Case, db: &CaseDb, max: usize) -> Vec<u64> {
     let case = Case { gas: case.gas.max(GAS_MAX), repeat: 1, ..case.clone() };
     let mut recorder = Recorder {
         is_static: case.is_static,
+        static_gas: gas_table_spec(case.spec),
         first: None,
         frames: Vec::new(),
         leaders: BTreeSet::new(),
@@ -94,11 +97,14 @@ struct Frame {
     spent: u64,
     /// Whether the next instruction is a leader.
     leads: bool,
+    /// What is spent with the static gas of the instruction that runs.
+    static_paid: u64,
 }
 
 #[derive(Debug)]
 struct Recorder {
     is_static: bool,
+    static_gas: GasTable,
     /// The first frame's limit.
     first: Option<u64>,
     frames: Vec<Frame>,
@@ -155,11 +161,17 @@ impl Inspector<CaseContext, EthInterpreter> for Recorder {
             false => self.others.insert(total),
         };
         frame.leads = ends_block(opcode);
+        frame.static_paid = total + u64::from(self.static_gas[opcode as usize]);
     }
 
     fn step_end(&mut self, interp: &mut Interpreter, _: &mut CaseContext) {
         if let Some(frame) = self.frames.last_mut() {
             frame.spent = interp.gas.total_gas_spent();
+            // What it costs besides decides how it fails.
+            let paid = frame.before + frame.spent;
+            if paid > frame.static_paid && self.steps <= STEPS_MAX {
+                self.others.extend([frame.static_paid - 1, frame.static_paid, paid - 1]);
+            }
         }
     }
 }

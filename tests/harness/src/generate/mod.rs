@@ -69,6 +69,9 @@ impl<'a> Choices<'a> {
     }
 }
 
+/// Selectors that programs dispatch by, and that calldata begins with.
+const SELECTORS: [u32; 4] = [0xa905_9cbb, 0x70a0_8231, 0x0000_0001, 0xffff_ffff];
+
 /// The address of the n-th contract of a generated case; 0 is the target.
 pub fn contract_address(n: usize) -> Address {
     let mut address = TARGET;
@@ -93,10 +96,7 @@ pub fn case(choices: &mut Choices<'_>) -> Case {
         case.contracts.insert(contract_address(n), contract);
     }
     if spec.is_enabled_in(SpecId::PRAGUE) && choices.chance(30) {
-        // A delegated account, or one whose delegate is delegated, or itself.
-        let to = contract_address(choices.below(count + 1));
-        let delegated = Contract { delegate: Some(to), ..Contract::default() };
-        case.contracts.insert(contract_address(count), delegated);
+        delegate(choices, &mut case, count);
     }
     case.calldata = calldata(choices);
     case.gas = gas(choices, spec);
@@ -106,6 +106,20 @@ pub fn case(choices: &mut Choices<'_>) -> Case {
         case.value = choices.pick(&[U256::from(1), U256::from(12345), U256::from(1) << 100]);
     }
     case
+}
+
+/// One or two delegated accounts behind the contracts: to one of them, to themselves, to each other, to a
+/// precompile, or to nothing.
+fn delegate(choices: &mut Choices<'_>, case: &mut Case, count: usize) {
+    for nth in 0..choices.pick(&[1, 1, 2]) {
+        let to = match choices.below(10) {
+            0 => Address::with_last_byte(choices.pick(&[1, 4, 0])),
+            _ => contract_address(choices.below(count + 2)),
+        };
+        let balance = choices.pick(&[U256::ZERO, U256::from(77)]);
+        let delegated = Contract { delegate: Some(to), balance, ..Contract::default() };
+        case.contracts.insert(contract_address(count + nth), delegated);
+    }
 }
 
 /// A case for a number.
@@ -143,6 +157,9 @@ fn gas(choices: &mut Choices<'_>, spec: SpecId) -> u64 {
 
 fn calldata(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut data = Vec::new();
+    if choices.chance(40) {
+        data.extend(choices.pick(&SELECTORS).to_be_bytes());
+    }
     for _ in 0..choices.below(6) {
         data.extend(values::word(choices).to_be_bytes::<32>());
     }

@@ -1,6 +1,9 @@
 //! Programs: statements over a stack whose height the generator knows. Emission and control flow
-//! are here, what works on data is in [`statements`].
+//! are here, what works on data is in [`statements`], loops in [`loops`], frames and functions in [`calls`].
 
+mod calls;
+mod loops;
+mod precompiles;
 mod statements;
 
 use super::Choices;
@@ -14,6 +17,14 @@ const NESTING_MAX: usize = 3;
 #[derive(Clone, Copy)]
 struct Label(usize);
 
+/// A function of the program.
+#[derive(Clone, Copy)]
+struct Function {
+    label: Label,
+    args: usize,
+    results: usize,
+}
+
 /// A program in the making.
 pub(super) struct Program<'c, 'a> {
     choices: &'c mut Choices<'a>,
@@ -26,14 +37,17 @@ pub(super) struct Program<'c, 'a> {
     uses: Vec<(usize, Label)>,
     /// Words on the stack, as far as the program keeps to its structure.
     height: usize,
+    /// Words at the bottom that statements leave alone: loop counters, return addresses.
+    floor: usize,
     nesting: usize,
-    functions: Vec<Label>,
+    functions: Vec<Function>,
     /// Functions before this one are not called any more: no recursion.
     callable: usize,
+    /// Bytes to come behind the code.
+    data: Vec<(Label, Vec<u8>)>,
+    /// Whether this is in another program's data.
+    is_nested: bool,
 }
-
-/// Functions of one program.
-const FUNCTIONS_MAX: usize = 6;
 
 /// The fork from which on an opcode is activated, as far as it is not all of them.
 fn activated_in(opcode: u8) -> SpecId {
@@ -56,10 +70,33 @@ impl<'c, 'a> Program<'c, 'a> {
     pub(super) fn generate(
         choices: &'c mut Choices<'a>,
         spec: SpecId,
-        (nth, contracts): (usize, usize),
+        contracts: (usize, usize),
         size: usize,
     ) -> Vec<u8> {
-        let mut program = Self {
+        let mut program = Self::new(choices, spec, contracts, false);
+        if program.choices.chance(25) {
+            program.dispatch();
+        }
+        program.body(size)
+    }
+
+    /// The same, for code that a program of that contract creates.
+    fn nested(
+        choices: &'c mut Choices<'a>,
+        spec: SpecId,
+        contracts: (usize, usize),
+        size: usize,
+    ) -> Vec<u8> {
+        Self::new(choices, spec, contracts, true).body(size)
+    }
+
+    const fn new(
+        choices: &'c mut Choices<'a>,
+        spec: SpecId,
+        (nth, contracts): (usize, usize),
+        is_nested: bool,
+    ) -> Self {
+        Self {
             choices,
             spec,
             nth,
@@ -68,14 +105,26 @@ impl<'c, 'a> Program<'c, 'a> {
             labels: Vec::new(),
             uses: Vec::new(),
             height: 0,
+            floor: 0,
             nesting: 0,
             functions: Vec::new(),
             callable: 0,
-        };
-        program.statements(size);
-        program.epilogue();
-        program.functions();
-        program.link()
+            data: Vec::new(),
+            is_nested,
+        }
+    }
+
+    fn body(mut self, size: usize) -> Vec<u8> {
+        self.statements(size);
+        self.epilogue();
+        self.functions();
+        self.place_data();
+        self.link()
+    }
+
+    /// Whether it may make programs of its own.
+    const fn may_nest(&self) -> bool {
+        !self.is_nested
     }
 
     fn statements(&mut self, count: usize) {
@@ -88,27 +137,29 @@ impl<'c, 'a> Program<'c, 'a> {
     }
 
     fn statement(&mut self) {
-        match self.choices.below(100) {
-            0..=9 => self.push_constant(),
-            10..=29 => self.arithmetic(),
-            30..=41 => self.shuffle(),
-            42..=53 => self.memory(),
-            54..=57 => self.nullary(),
-            58..=61 => self.copy(),
-            62..=67 => self.storage(),
-            68..=69 => self.keccak(),
-            70 => self.log(),
-            71..=72 => self.account(),
-            73..=80 => self.branch(),
-            81..=84 => self.repeat(),
-            85..=88 => self.internal_call(),
-            89..=90 => self.computed_jump(),
-            91..=94 => self.call(),
-            95 => self.create(),
-            96 => self.leave(),
-            97 => self.stack_extremes(),
-            98 => self.hidden_jumpdest(),
-            _ if self.choices.chance(25) => self.noise(),
+        match self.choices.below(200) {
+            0..=19 => self.push_constant(),
+            20..=59 => self.arithmetic(),
+            60..=83 => self.shuffle(),
+            84..=107 => self.memory(),
+            108..=115 => self.nullary(),
+            116..=123 => self.copy(),
+            124..=134 => self.storage(),
+            135..=138 => self.keccak(),
+            139..=140 => self.log(),
+            141..=144 => self.account(),
+            145..=159 => self.branch(),
+            160..=167 => self.repeat(),
+            168..=175 => self.internal_call(),
+            176..=179 => self.computed_jump(),
+            180..=185 => self.call(),
+            186..=187 => self.precompile(),
+            188..=189 => self.create(),
+            190..=191 => self.leave(),
+            192 => self.stack_extremes(),
+            193..=194 => self.hidden_jumpdest(),
+            195 if self.choices.chance(25) => self.noise(),
+            196 if self.choices.chance(40) => self.long_loop(),
             _ => self.pattern(),
         }
     }
@@ -152,8 +203,17 @@ impl<'c, 'a> Program<'c, 'a> {
         self.push(U256::from(value));
     }
 
-    /// Pushes until the stack holds `words`; rarely does not, so that programs underflow.
+    /// DUP or SWAP, which may reach below the floor.
+    fn op_deep(&mut self, opcode: u8, pops: usize, pushes: usize) {
+        let floor = std::mem::take(&mut self.floor);
+        self.op(opcode, pops, pushes);
+        self.floor = floor;
+    }
+
+    /// Pushes until there are so many words above the floor; rarely does not, so that programs underflow.
     fn need(&mut self, words: usize) {
+        let floor = if self.floor > 0 && self.choices.below(400) == 399 { 0 } else { self.floor };
+        let words = floor + words;
         while self.height < words {
             if self.choices.below(1000) == 999 {
                 self.height = words;
@@ -236,6 +296,15 @@ impl<'c, 'a> Program<'c, 'a> {
         self.nesting -= 1;
     }
 
+    /// Statements that leave alone what is on the stack, and leave nothing there.
+    fn statements_above(&mut self, count: usize) {
+        let height = self.height;
+        let floor = std::mem::replace(&mut self.floor, height);
+        self.statements(count);
+        self.settle(height);
+        self.floor = floor;
+    }
+
     /// Brings the stack to a height; rarely leaves it, so that blocks are entered at several.
     fn settle(&mut self, height: usize) {
         if self.choices.below(300) == 299 {
@@ -247,66 +316,6 @@ impl<'c, 'a> Program<'c, 'a> {
         }
         while self.height < height {
             self.push_constant();
-        }
-    }
-
-    fn repeat(&mut self) {
-        if self.nesting >= NESTING_MAX - 1 {
-            return self.memory();
-        }
-        self.nesting += 1;
-        let head = self.label();
-        let times = 1 + self.choices.below(6);
-        self.push_small(times);
-        self.place(head);
-        let height = self.height;
-        let count = 1 + self.choices.below(4);
-        self.statements(count);
-        self.settle(height);
-        self.push_small(1);
-        self.op(op::SWAP1, 2, 2);
-        self.op(op::SUB, 2, 1);
-        self.op(op::DUP1, 1, 2);
-        self.push_label(head);
-        self.op(op::JUMPI, 2, 0);
-        self.op(op::POP, 1, 0);
-        self.nesting -= 1;
-    }
-
-    /// As Solidity emits it: return address below the arguments, `JUMP` back by a dynamic jump.
-    fn internal_call(&mut self) {
-        let known = self.functions.len() - self.callable;
-        let function = if self.functions.len() < FUNCTIONS_MAX && self.choices.chance(50) {
-            let label = self.label();
-            self.functions.push(label);
-            label
-        } else if known > 0 {
-            self.functions[self.callable + self.choices.below(known)]
-        } else {
-            return self.arithmetic();
-        };
-        let back = self.label();
-        self.push_label(back);
-        self.push_constant();
-        self.push_label(function);
-        self.op(op::JUMP, 3, 1);
-        self.place(back);
-    }
-
-    /// Bodies of the functions called: (return address, argument) to (result).
-    fn functions(&mut self) {
-        self.nesting = NESTING_MAX - 1;
-        // Bodies may call further functions, which come behind them.
-        while self.callable < self.functions.len() {
-            let label = self.functions[self.callable];
-            self.callable += 1;
-            self.place(label);
-            self.height = 2;
-            let count = self.choices.below(4);
-            self.statements(count);
-            self.settle(2);
-            self.op(op::SWAP1, 2, 2);
-            self.op(op::JUMP, 1, 0);
         }
     }
 

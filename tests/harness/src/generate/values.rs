@@ -33,21 +33,21 @@ fn anything(choices: &mut Choices<'_>) -> u64 {
 
 /// A small memory offset; rarely a large or absurd one.
 pub(super) fn offset(choices: &mut Choices<'_>) -> U256 {
-    match choices.below(200) {
-        0..=1 => U256::from(choices.below(100_000)),
-        2 => word(choices),
-        3..=90 => U256::from(32 * choices.below(8)),
+    match choices.below(600) {
+        0..=2 => U256::from(choices.below(100_000)),
+        3 => word(choices),
+        4..=270 => U256::from(32 * choices.below(8)),
         _ => U256::from(choices.below(200)),
     }
 }
 
 /// A small length; rarely a large or absurd one.
 pub(super) fn length(choices: &mut Choices<'_>) -> U256 {
-    match choices.below(200) {
-        0..=1 => U256::from(choices.below(50_000)),
-        2 => word(choices),
-        3..=40 => U256::ZERO,
-        41..=90 => U256::from(32),
+    match choices.below(600) {
+        0..=2 => U256::from(choices.below(50_000)),
+        3 => word(choices),
+        4..=120 => U256::ZERO,
+        121..=270 => U256::from(32),
         _ => U256::from(choices.below(150)),
     }
 }

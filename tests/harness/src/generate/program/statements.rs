@@ -1,7 +1,7 @@
 //! Statements that work on the stack, memory, storage, and other accounts.
 
 use super::Program;
-use crate::generate::{contract_address, values};
+use crate::generate::values;
 use revm::bytecode::opcode as op;
 use revm::primitives::{U256, hardfork::SpecId};
 
@@ -96,10 +96,11 @@ impl Program<'_, '_> {
         match self.choices.below(10) {
             0..=3 => {
                 let depth = 1 + self.choices.below(self.height.clamp(1, 16));
-                self.op(op::DUP1 + depth as u8 - 1, depth, depth + 1);
+                self.op_deep(op::DUP1 + depth as u8 - 1, depth, depth + 1);
             }
             4..=7 => {
-                let depth = 1 + self.choices.below(self.height.saturating_sub(1).clamp(1, 16));
+                let reach = self.height.saturating_sub(self.floor + 1).clamp(1, 16);
+                let depth = 1 + self.choices.below(reach);
                 self.op(op::SWAP1 + depth as u8 - 1, depth + 1, depth + 1);
             }
             8 if amsterdam => {
@@ -117,23 +118,24 @@ impl Program<'_, '_> {
     }
 
     pub(super) fn memory(&mut self) {
-        match self.choices.below(10) {
-            0 => {
-                // An offset that is not known at compile time.
-                self.need(1);
-                self.push_small(0xff);
-                self.op(op::AND, 2, 1);
-            }
-            _ => {
-                let offset = values::offset(self.choices);
-                self.push(offset);
-            }
+        let opcode = match self.choices.below(10) {
+            0..=3 => op::MLOAD,
+            4 => op::MSTORE8,
+            _ => op::MSTORE,
+        };
+        // What is stored, before the offset: else that would be what is pushed for want of a word.
+        let stored = (opcode != op::MLOAD) as usize;
+        if self.choices.chance(10) {
+            // An offset that is not known at compile time.
+            self.need(stored + 1);
+            self.push_small(0xff);
+            self.op(op::AND, 2, 1);
+        } else {
+            self.need(stored);
+            let offset = values::offset(self.choices);
+            self.push(offset);
         }
-        match self.choices.below(10) {
-            0..=3 => self.op(op::MLOAD, 1, 1),
-            4 => self.op(op::MSTORE8, 2, 0),
-            _ => self.op(op::MSTORE, 2, 0),
-        }
+        self.op(opcode, 1 + stored, 1 - stored);
     }
 
     pub(super) fn nullary(&mut self) {
@@ -206,27 +208,6 @@ impl Program<'_, '_> {
         self.op(op::LOG0 + topics as u8, 2 + topics, 0);
     }
 
-    /// Pushes an address worth asking: a contract of the case, a precompile, nothing, anything.
-    pub(super) fn address(&mut self) {
-        match self.choices.below(10) {
-            0..=5 => {
-                // Mostly one that comes behind this one: calls that go round burn all gas.
-                let first = if self.choices.chance(90) { self.nth + 1 } else { 0 };
-                let n = first + self.choices.below((self.contracts + 2).saturating_sub(first));
-                self.push(U256::from_be_slice(contract_address(n).as_slice()));
-            }
-            6..=7 => {
-                let precompile = self.choices.pick(&[1, 2, 3, 4, 4, 5, 6, 9, 10, 0x100]);
-                self.push_small(precompile);
-            }
-            8 => self.op(op::CALLER, 0, 1),
-            _ => {
-                let value = values::word(self.choices);
-                self.push(value);
-            }
-        }
-    }
-
     pub(super) fn account(&mut self) {
         let opcode =
             self.choices.pick(&[op::BALANCE, op::EXTCODESIZE, op::EXTCODEHASH, op::BLOCKHASH]);
@@ -244,86 +225,52 @@ impl Program<'_, '_> {
         }
     }
 
-    pub(super) fn call(&mut self) {
-        let homestead = self.spec.is_enabled_in(SpecId::HOMESTEAD);
-        let byzantium = self.spec.is_enabled_in(SpecId::BYZANTIUM);
-        let opcode = match self.choices.below(8) {
-            0 => op::CALLCODE,
-            1 | 2 if homestead => op::DELEGATECALL,
-            3 | 4 if byzantium => op::STATICCALL,
-            _ => op::CALL,
-        };
-        self.range();
-        self.range();
-        if matches!(opcode, op::CALL | op::CALLCODE) {
-            let value = self.choices.pick(&[0, 0, 0, 1, 1_000_000]);
-            self.push_small(value);
-        }
-        self.address();
-        match self.choices.below(4) {
-            0 => self.op(op::GAS, 0, 1),
-            1 => self.push(U256::MAX),
-            2 => self.push_small(2300),
-            _ => {
-                let gas = 100 * self.choices.below(1000);
-                self.push_small(gas);
-            }
-        }
-        let pops = if matches!(opcode, op::CALL | op::CALLCODE) { 7 } else { 6 };
-        self.op(opcode, pops, 1);
-    }
-
-    /// Initcode in memory: returns some of itself, or reverts, or whatever its bytes do.
-    pub(super) fn create(&mut self) {
-        let initcodes: [&[u8]; 5] = [
-            &[0x60, 0x02, 0x60, 0x00, 0xf3],
-            &[0x60, 0x00, 0x60, 0x00, 0xfd],
-            &[0x60, 0x5b, 0x60, 0x00, 0x53, 0x60, 0x01, 0x60, 0x00, 0xf3],
-            &[0x60, 0xef, 0x60, 0x00, 0x53, 0x60, 0x01, 0x60, 0x00, 0xf3],
-            &[0x30, 0xff],
-        ];
-        let initcode = self.choices.pick(&initcodes);
-        let mut word = [0; 32];
-        word[..initcode.len()].copy_from_slice(initcode);
-        self.push(U256::from_be_bytes(word));
-        self.push_small(0);
-        self.op(op::MSTORE, 2, 0);
-        let salted = self.spec.is_enabled_in(SpecId::PETERSBURG) && self.choices.chance(50);
-        if salted {
-            let salt = self.choices.below(3);
-            self.push_small(salt);
-        }
-        let length = self.choices.pick(&[initcode.len(), 32, 0, 100]);
-        self.push_small(length);
-        self.push_small(0);
-        let value = self.choices.pick(&[0, 0, 1]);
-        self.push_small(value);
-        if salted {
-            self.op(op::CREATE2, 4, 1);
-        } else {
-            self.op(op::CREATE, 3, 1);
-        }
-    }
-
     /// Many words at once: towards the limit of the stack, or towards its bottom.
     pub(super) fn stack_extremes(&mut self) {
-        if self.choices.chance(50) {
-            let count = self.choices.pick(&[20, 60, 300]);
-            self.need(1);
-            for _ in 0..count {
-                self.op(op::DUP1, 1, 2);
+        match self.choices.below(8) {
+            0..=2 => {
+                let count = self.choices.pick(&[20, 60, 300]);
+                self.duplicate(count);
             }
-        } else {
-            let count = self.choices.below(self.height + 2);
-            self.code.extend(std::iter::repeat_n(op::POP, count));
-            self.height = self.height.saturating_sub(count);
+            3 => {
+                // Just full, one less, one too many.
+                let full = self.choices.pick(&[1023, 1024, 1024, 1024, 1025]);
+                self.duplicate(full - self.height.clamp(1, 1000));
+            }
+            _ => {
+                let bottom = if self.choices.chance(90) { self.floor + 2 } else { 0 };
+                let count = self.choices.below((self.height + 2).saturating_sub(bottom));
+                self.code.extend(std::iter::repeat_n(op::POP, count));
+                self.height = self.height.saturating_sub(count);
+            }
         }
+    }
+
+    fn duplicate(&mut self, count: usize) {
+        self.need(1);
+        for _ in 0..count {
+            self.op(op::DUP1, 1, 2);
+        }
+    }
+
+    /// Memory from its end on: a word more each time, or as much as gas may just pay for.
+    pub(super) fn grow_memory(&mut self) {
+        self.need(1);
+        self.op(op::MSIZE, 0, 1);
+        if self.choices.chance(20) {
+            let far = self.choices.pick(&[1 << 10, 1 << 14, 1 << 16, 1 << 18]);
+            self.push_small(far);
+            self.op(op::ADD, 2, 1);
+        }
+        let opcode = self.choices.pick(&[op::MSTORE, op::MSTORE, op::MSTORE8]);
+        self.op(opcode, 2, 0);
     }
 
     /// Sequences that compilers of EVM code got wrong before, or treat specially.
     pub(super) fn pattern(&mut self) {
-        match self.choices.below(6) {
-            0 => {
+        match self.choices.below(7) {
+            0 => self.grow_memory(),
+            6 => {
                 // Word masks, as Solidity cleans values.
                 let bits = self.choices.pick(&[8, 64, 128, 160, 255]);
                 self.need(1);
