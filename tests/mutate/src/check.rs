@@ -327,4 +327,59 @@ mod tests {
         let failed = run("exit 3", long);
         assert_eq!(failed, Ending::Died("before any test".to_owned(), String::new()));
     }
+
+    /// A test binary that does what a script says.
+    fn built(folder: &Path, name: &str, script: &str) -> Built {
+        use std::os::unix::fs::PermissionsExt;
+        let binary = folder.join(name);
+        std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        let permissions = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&binary, permissions).expect("it can be run");
+        let stage = toml::from_str(&format!("name = {name:?}\npackage = \"a\"")).expect("a stage");
+        Built { stage, binary, folder: folder.to_owned() }
+    }
+
+    fn fault(name: &str, more: &str) -> Fault {
+        let text = format!("name = {name:?}\nsays = \"\"\nfile = \"a\"\nfind = \"b\"\n{more}");
+        toml::from_str(&text).expect("a fault")
+    }
+
+    #[test]
+    fn faults_are_looked_for_where_they_are_expected_and_then_everywhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let built = |name, script| built(folder.path(), name, script);
+        let fails_if = |what: &str| {
+            format!("if [ {what} ]; then echo 'test t ... FAILED'; else echo 'test t ... ok'; fi")
+        };
+        let fails_with = |fault: &str| fails_if(&format!("\"$PLANTED_FAULT\" = {fault}"));
+        let cases = fails_if("\"$PLANTED_FAULT$KILN_TEST_FILES\" = thirdx,y");
+        let stages = vec![
+            built("one", &fails_with("first")),
+            built("two", &fails_with("second")),
+            built(CASES_STAGE, &cases),
+        ];
+        let suite = Suite { stages };
+        let mut check = Check::new(&suite, folder.path());
+        let mut find = |name: &str, more: &str| {
+            let finding = check.fault(&fault(name, more)).expect("an answer");
+            finding.caught.map(|(stage, _)| stage)
+        };
+        assert_eq!(find("first", "").as_deref(), Some("one"));
+        assert_eq!(find("second", "stages = [\"two\"]").as_deref(), Some("two"));
+        assert_eq!(find("second", "stages = [\"one\"]").as_deref(), Some("two"));
+        assert_eq!(find("third", "cases = [\"x\", \"y\"]").as_deref(), Some(CASES_STAGE));
+        assert_eq!(find("third", "stages = [\"one\"]"), None);
+    }
+
+    #[test]
+    fn a_stage_that_fails_or_runs_nothing_catches_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let built = |name, script| built(folder.path(), name, script);
+        for script in ["echo 'test t ... FAILED'", "exit 1", "true"] {
+            let suite = Suite { stages: vec![built("one", script)] };
+            let mut check = Check::new(&suite, folder.path());
+            assert!(check.fault(&fault("first", "")).is_err(), "{script}");
+            assert!(check.stages_pass(&[&fault("first", "stages = [\"one\"]")]).is_err());
+        }
+    }
 }
