@@ -18,7 +18,7 @@ pub const TINY_BLOCK_INSTRUCTIONS: usize = 3;
 pub struct Perturb {
     /// No inline fast paths, on every engine: what has a helper that can not fail (MUL, division, shifts, BYTE,
     /// SIGNEXTEND, ...) calls it, whatever is known of its operands; memory, calldata, hashes, copies, EXP, storage and
-    /// logs go through the EVM's own instruction table; nothing is folded, fused or covered by an earlier access.
+    /// logs go through the EVM's own instruction table; the IR has nothing folded, fused or covered by an earlier access.
     /// Additions, comparisons and operations on bits have no slow path.
     pub no_inline: bool,
     /// Blocks of [`TINY_BLOCK_INSTRUCTIONS`] instructions at most, and optimised regions of one block. (A block that
@@ -27,7 +27,7 @@ pub struct Perturb {
     pub tiny_regions: bool,
     /// Every way out is taken. Blocks of the baseline and of its evaluator leave at their end, and in front of each
     /// computed jump; guarded helpers refuse; behind an instruction that the host ran, compiled code is left; each poll at
-    /// a back-edge leaves. Within an optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there
+    /// a back-edge leaves. What the interpreter runs goes on in compiled code at the next block of any kind. Within an optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there
     /// are none.
     pub every_exit: bool,
     /// Nothing is kept. The baseline and its evaluator bring all words home behind each instruction and forget what

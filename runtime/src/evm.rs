@@ -10,10 +10,11 @@
 mod hit;
 
 use crate::{
+    config::Config,
     dump::Dump,
     engine::{BakedId, Engine},
     force::{Forced, ForcedSafepoints},
-    frame::{self, Cold, EveryExit, Held, Ordinary, Safepoints, Tables},
+    frame::{self, Cold, EveryExit, Held, Ordinary, Tables},
     heat::HotFrom,
     helpers::Interp,
     local::Local,
@@ -77,9 +78,23 @@ pub struct Tiered<EVM> {
     trampoline: Option<EnterFn>,
     watch: Watch,
     member: Member,
-    forced: Option<Box<Forced>>,
+    forced: Option<Box<Modes>>,
+}
+
+/// What is forced on all frame runs. One pointer, since most have none.
+#[derive(Debug)]
+struct Modes {
+    safepoints: Option<Box<Forced>>,
     /// Whether compiled code is left wherever it can be.
-    leaves: bool,
+    every_exit: bool,
+}
+
+impl Modes {
+    fn new(config: &Config) -> Option<Box<Self>> {
+        let safepoints = Forced::new(&config.force);
+        let every_exit = config.limits.perturb.every_exit;
+        (safepoints.is_some() || every_exit).then(|| Box::new(Self { safepoints, every_exit }))
+    }
 }
 
 /// The engine, and what this EVM has of it for its own.
@@ -134,8 +149,7 @@ impl<EVM> Tiered<EVM> {
             active: false,
             trampoline,
             watch: Watch::default(),
-            forced: Forced::new(&engine.config().force),
-            leaves: engine.config().limits.perturb.every_exit,
+            forced: Modes::new(engine.config()),
             member: Member::new(engine),
         }
     }
@@ -284,25 +298,10 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     stats: &local.counters,
                     dump,
                 };
-                let forced = self.forced.as_deref_mut();
-                let forced = forced.map(|forced| {
-                    let stats = &local.counters;
-                    ForcedSafepoints { forced, engine, stats }
-                });
                 let held = &mut held;
-                match (forced, self.leaves) {
-                    (None, false) => {
-                        frame::run(interpreter, context, tables, held, &mut Ordinary);
-                    }
-                    (None, true) => {
-                        run_forced(interpreter, context, tables, held, EveryExit(Ordinary));
-                    }
-                    (Some(forced), false) => {
-                        run_forced(interpreter, context, tables, held, forced);
-                    }
-                    (Some(forced), true) => {
-                        run_forced(interpreter, context, tables, held, EveryExit(forced));
-                    }
+                match &mut self.forced {
+                    None => frame::run(interpreter, context, tables, held, &mut Ordinary),
+                    Some(modes) => run_forced(interpreter, context, tables, held, modes),
                 }
             }
         }
@@ -313,14 +312,22 @@ impl<EVM: EthEvm> Tiered<EVM> {
 /// Not inlined: the ordinary frame loop is to stay as it is.
 #[cold]
 #[inline(never)]
-fn run_forced<H: Host, S: Safepoints>(
+fn run_forced<H: Host>(
     interpreter: &mut Interp,
     host: &mut H,
     tables: Tables<'_, H>,
     held: &mut Held<'_>,
-    mut safepoints: S,
+    Modes { safepoints, every_exit }: &mut Modes,
 ) {
-    frame::run(interpreter, host, tables, held, &mut safepoints);
+    let (engine, stats) = (held.engine, held.stats);
+    let forced = safepoints.as_deref_mut();
+    match (forced.map(|forced| ForcedSafepoints { forced, engine, stats }), every_exit) {
+        (None, _) => frame::run(interpreter, host, tables, held, &mut EveryExit(Ordinary)),
+        (Some(mut forced), false) => frame::run(interpreter, host, tables, held, &mut forced),
+        (Some(forced), true) => {
+            frame::run(interpreter, host, tables, held, &mut EveryExit(forced));
+        }
+    }
 }
 
 /// revm's own EVM with the parts of another one, and without an inspector.

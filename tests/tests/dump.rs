@@ -165,6 +165,27 @@ fn a_planted_fault_is_found_where_it_arises() {
     }
 }
 
+/// Without jumps, too, there is a safepoint at every few instructions.
+#[test]
+fn safepoints_are_dense() {
+    let line =
+        "PUSH1 9 PUSH1 3 MUL PUSH0 MSTORE PUSH1 32 PUSH0 KECCAK256 PUSH1 1 SSTORE ".repeat(20);
+    let code = assemble(&line).expect("the text assembles");
+    let case = Case::of_code(SpecId::CANCUN, code);
+    let (steps, _) = stepped(&case);
+    let perturb = "tiny-regions,every-exit".parse().expect("the text of options");
+    for (name, config) in configs(perturb) {
+        if config.compile == Compile::All {
+            let watched = Watched::new(config).expect("the engine starts");
+            let followed = watched.follow(&case, &steps);
+            assert!(followed.divergence.is_none(), "{name}");
+            // In front of each stretch, and behind it.
+            let (reports, steps) = (followed.reports, steps.len());
+            assert!(reports > steps / 2, "{name}: {reports} states, {steps} instructions");
+        }
+    }
+}
+
 /// A report costs nothing where nobody asks for it, and does not change what is compiled.
 #[test]
 fn watched_engines_do_what_others_do() {
