@@ -185,7 +185,8 @@ impl Forced {
         })
     }
 
-    fn order(&mut self, superseded: bool) -> Order {
+    /// `code_len` is of the program's code: so that a seed decides otherwise for another one.
+    fn order(&mut self, superseded: bool, code_len: usize) -> Order {
         if superseded {
             self.exchange = Exchange::Superseded;
             return Order::Exchange;
@@ -203,13 +204,13 @@ impl Forced {
             self.next = Some(Order::Enter);
             Order::Interpret
         } else {
-            self.drawn()
+            self.drawn(code_len)
         }
     }
 
     /// What the seed has for this safepoint.
-    fn drawn(&mut self) -> Order {
-        let drawn = self.mix.as_mut().map_or(Drawn::Enter, Mix::at_safepoint);
+    fn drawn(&mut self, code_len: usize) -> Order {
+        let drawn = self.mix.as_mut().map_or(Drawn::Enter, |mix| mix.at_safepoint(code_len));
         let exchange = match drawn {
             Drawn::Enter => return Order::Enter,
             Drawn::Interpret => {
@@ -235,7 +236,7 @@ pub(crate) struct ForcedSafepoints<'a> {
 
 impl Safepoints for ForcedSafepoints<'_> {
     fn order(&mut self, program: &Program) -> Order {
-        let order = self.forced.order(program.is_superseded());
+        let order = self.forced.order(program.is_superseded(), program.bytecode().len());
         if order == Order::Interpret {
             self.stats.forced_exits.add(1);
         }
@@ -303,7 +304,7 @@ mod tests {
 
     fn orders(text: &str, count: usize) -> Vec<Order> {
         let mut forced = Forced::new(&force(text)).unwrap();
-        (0..count).map(|_| forced.order(false)).collect()
+        (0..count).map(|_| forced.order(false, 0)).collect()
     }
 
     #[test]

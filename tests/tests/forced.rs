@@ -24,7 +24,9 @@ fn modes() -> Vec<Force> {
     for n in EVERY {
         texts.extend([format!("exit={n}"), format!("swap={n}"), format!("evict={n}")]);
     }
-    texts.extend(["exit=1,swap=1", "exit=2,swap=3,evict=7"].map(str::to_owned));
+    texts.extend(
+        ["exit=1,swap=1", "exit=2,swap=3,evict=7", "seed=1", "seed=2,exit=5"].map(str::to_owned),
+    );
     texts.iter().map(|text| text.parse().expect("a mode")).collect()
 }
 
@@ -99,8 +101,10 @@ fn cases_under_force() {
             for (every, count) in happened {
                 assert!(every.is_none() || count > 0, "{engine_name}: {stats:?}");
             }
-            assert_eq!(force.exit_every.is_some(), stats.forced_exits > 0, "{engine_name}");
-            assert_eq!(force.evict_every.is_some(), stats.forced_evictions > 0, "{engine_name}");
+            let (exits, evicts) = (force.exit_every.is_some(), force.evict_every.is_some());
+            let seeded = force.seed.is_some();
+            assert_eq!(exits || seeded, stats.forced_exits > 0, "{engine_name}");
+            assert_eq!(evicts || seeded, stats.forced_evictions > 0, "{engine_name}");
             assert!(stats.native_entries > 0, "{engine_name}: nothing was compiled");
             engine.clear();
             assert_eq!(engine.code_bytes_used(), before, "{engine_name}: code is left over");
@@ -234,14 +238,15 @@ fn twice_the_same() {
             (stats.forced_exits, stats.swaps, stats.forced_evictions, stats.frames_dropped);
         Some((forced, stats.programs, stats.native_entries, stats.interpreted_instructions))
     };
-    let force = mode("exit=2,swap=3,evict=7");
-    assert_eq!(run(force), run(force));
+    for force in ["exit=2,swap=3,evict=7", "seed=3"].map(mode) {
+        assert_eq!(run(force), run(force));
+    }
 }
 
 /// Threads exchange and drop each other's programs while they run.
 #[test]
 fn threads_swap_each_others_programs() {
-    for force in ["swap=1", "evict=2", "exit=1,swap=2,evict=3"].map(mode) {
+    for force in ["swap=1", "evict=2", "exit=1,swap=2,evict=3", "seed=5"].map(mode) {
         for (engine_name, engine) in engines(force) {
             let before = engine.code_bytes_used();
             std::thread::scope(|scope| {

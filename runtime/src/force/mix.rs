@@ -42,7 +42,9 @@ impl Mix {
         z ^ (z >> 31)
     }
 
-    pub(super) fn at_safepoint(&mut self) -> Drawn {
+    /// `code_len` is of the code that runs.
+    pub(super) fn at_safepoint(&mut self, code_len: usize) -> Drawn {
+        self.state = self.state.wrapping_add(code_len as u64);
         match self.next() % 64 {
             0..=37 => Drawn::Enter,
             38..=57 => Drawn::Interpret,
@@ -70,7 +72,7 @@ mod tests {
     #[test]
     fn everything_is_drawn_and_entering_most() {
         let mut mix = Mix::new(7);
-        let drawn: Vec<Drawn> = (0..1000).map(|_| mix.at_safepoint()).collect();
+        let drawn: Vec<Drawn> = (0..1000).map(|_| mix.at_safepoint(9)).collect();
         let count = |what| drawn.iter().filter(|drawn| **drawn == what).count();
         assert!(count(Drawn::Enter) > 500);
         for what in [Drawn::Interpret, Drawn::Swap, Drawn::Evict, Drawn::Promote] {
@@ -82,7 +84,7 @@ mod tests {
     fn the_same_seed_draws_the_same() {
         let draw = |seed| {
             let mut mix = Mix::new(seed);
-            (0..50).map(|_| mix.at_safepoint()).collect::<Vec<_>>()
+            (0..50).map(|_| mix.at_safepoint(9)).collect::<Vec<_>>()
         };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

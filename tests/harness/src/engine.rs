@@ -113,6 +113,14 @@ impl Engines {
         self.0.iter().find(|(of, _)| *of == kind).map(|(_, engine)| engine)
     }
 
+    /// One engine with the given options, as the only one.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn only(kind: Kind, config: Config) -> Result<Self, EngineError> {
+        Ok(Self(vec![(kind, Engine::new(config)?)]))
+    }
+
     /// The engines that there are.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &Engine)> {
         self.0.iter().map(|(kind, engine)| (*kind, engine))
@@ -162,7 +170,9 @@ pub fn forced(force: Force) -> Result<Vec<(String, Engine)>, EngineError> {
     }
     if IS_NATIVE {
         engines.push(start("tier 0", all.clone())?);
-        engines.push(start("tier 0, seen", Config { compile: Compile::Seen, ..all })?);
+        // Compiled soon: most cases run each of their blocks a few times only.
+        let seen = Config { compile: Compile::Seen, hot_executions: 2, ..all };
+        engines.push(start("tier 0, seen", seen)?);
         if keeps {
             engines.push(start("optimised", Config { regions_max: 3, ..optimised })?);
         }

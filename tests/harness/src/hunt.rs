@@ -10,8 +10,12 @@
 //! Callers take seeds in any order: all engines are cleared before a set, so what a set comes to does not
 //! depend on those before. Never stops at a difference: it is minimised and handed back.
 
+mod found;
+
+pub use found::{Found, Needs};
+
 use crate::case::Case;
-use crate::compare::{Difference, check, differences};
+use crate::compare::{Difference, differences};
 use crate::db::CaseDb;
 use crate::engine::{Engines, Kind, Outcome};
 use crate::generate::{GROUP, ProgramSet};
@@ -22,8 +26,6 @@ use crate::warm::WarmEvm;
 use kiln_runtime::{Config, EngineError, Stats};
 use revm::primitives::hardfork::SpecId;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Inputs of a set, if nothing else is said.
@@ -82,47 +84,6 @@ impl Tally {
             Some(count) => *count += 1,
             None => _ = self.results.insert(word.to_owned(), 1),
         }
-    }
-}
-
-/// A difference, and the case that shows it.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The programs.
-    pub seed: u64,
-    /// The input.
-    pub input: usize,
-    /// What differs.
-    pub difference: Difference,
-    /// Minimised, if it fails on its own.
-    pub case: Case,
-    /// Whether it does; else earlier inputs of the set are needed, in their order.
-    pub alone: bool,
-}
-
-impl Found {
-    /// Writes the case into a folder, which is made. Answers where.
-    ///
-    /// # Errors
-    /// If that can not be written to.
-    pub fn write(&self, folder: &Path) -> std::io::Result<PathBuf> {
-        let kind = self.difference.kind;
-        let name = format!("found_{kind:?}_{}_{}.evm", self.seed, self.input).to_lowercase();
-        let path = folder.join(name);
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(&path, self.case.to_string())?;
-        Ok(path)
-    }
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, input, difference, case, alone } = self;
-        writeln!(f, "set {seed}, input {input}: {difference}")?;
-        if !alone {
-            writeln!(f, "Not alone: all inputs of the set up to this one, in their order.")?;
-        }
-        writeln!(f, "\n{case}")
     }
 }
 
@@ -199,7 +160,7 @@ impl Hunter {
             |case: &Case| !inspected::differences(case, &CaseDb::new(case), engine).is_empty();
         let case = minimise(runs[input].case.clone(), fails);
         let difference = Difference { kind: Kind::Interpreter, details };
-        Some(Found { seed, input, difference, case, alone: true })
+        Some(Found { seed, input, difference, case, needs: Needs::Nothing })
     }
 
     /// Runs all engines that a seed has; what differs, at most once for each. The first `recorded` runs are
@@ -227,7 +188,7 @@ impl Hunter {
         }
         ran.into_iter().for_each(|(kind, time)| self.tally.ran(kind, count, time));
         let found = differing.into_iter();
-        found.map(|(input, difference)| self.found(seed, input, runs, difference)).collect()
+        found.map(|(input, of)| self.found(seed, input, (runs, recorded), of)).collect()
     }
 
     /// Runs the first input of a set at so many gas limits; what differs, at most once for each engine.
@@ -284,28 +245,22 @@ impl Hunter {
         Run { case, db, expected }
     }
 
-    /// Makes a difference small, on an engine of its own.
-    fn found(&self, seed: u64, input: usize, runs: &[Run], difference: Difference) -> Found {
-        let kind = difference.kind;
-        let case = runs[input].case.clone();
+    /// Makes a difference small, on an engine of its own with the same options.
+    fn found(
+        &self,
+        seed: u64,
+        input: usize,
+        (runs, recorded): (&[Run], usize),
+        difference: Difference,
+    ) -> Found {
         let evms = if seed.is_multiple_of(WHOLE_EVERY) { &self.whole } else { &self.quick };
-        let config = evms.iter().find(|(of, _)| *of == kind).and_then(|(_, evm)| evm.engine());
-        let config = config.map(|engine| engine.config().clone());
-        let tune = |of: Kind, default| config.clone().filter(|_| of == kind).unwrap_or(default);
-        let Ok(engines) = Engines::tuned(tune) else {
-            return Found { seed, input, difference, case, alone: false };
-        };
-        let fails = |case: &Case| {
-            engines.clear();
-            check(&engines, &[kind], case)
-        };
-        match fails(&case) {
-            None => Found { seed, input, difference, case, alone: false },
-            Some(difference) => {
-                let small = minimise(case, |case| fails(case).is_some());
-                let difference = fails(&small).unwrap_or(difference);
-                Found { seed, input, difference, case: small, alone: true }
-            }
+        let evm = evms.iter().find(|(kind, _)| *kind == difference.kind);
+        let config = evm.and_then(|(_, evm)| evm.engine()).map(|engine| engine.config().clone());
+        let case = runs[input].case.clone();
+        let found = Found { seed, input, difference, case, needs: Needs::Unknown };
+        match config {
+            Some(config) => found.shrink(config, runs, recorded),
+            None => found,
         }
     }
 }
@@ -318,6 +273,16 @@ struct Run {
     expected: Outcome,
 }
 
+/// Runs a few inputs to be recorded, where that is what the engine is for; few, so that some blocks that will
+/// run were not seen.
+fn record(kind: Kind, evm: &mut WarmEvm, runs: &[Run]) {
+    let Some(engine) = evm.engine().filter(|_| kind.is_recorded()).cloned() else { return };
+    engine.set_recording(true);
+    runs.iter().for_each(|run| _ = evm.run(&run.case, &run.db));
+    engine.set_recording(false);
+    engine.compile_recorded();
+}
+
 /// The first run that comes to something else than the oracle's.
 fn first_difference(
     kind: Kind,
@@ -325,13 +290,7 @@ fn first_difference(
     runs: &[Run],
     recorded: usize,
 ) -> Option<(usize, Vec<String>)> {
-    if let Some(engine) = evm.engine().filter(|_| kind.is_recorded()).cloned() {
-        // A few only, so that some blocks that will run were not seen.
-        engine.set_recording(true);
-        runs.iter().take(recorded).for_each(|run| _ = evm.run(&run.case, &run.db));
-        engine.set_recording(false);
-        engine.compile_recorded();
-    }
+    record(kind, evm, &runs[..recorded.min(runs.len())]);
     runs.iter().enumerate().find_map(|(nth, run)| {
         let details = differences(&run.expected, &evm.run(&run.case, &run.db));
         (!details.is_empty()).then_some((nth, details))
