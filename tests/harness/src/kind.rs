@@ -3,6 +3,8 @@
 //! Owns the list of what is compared with the oracle: tests iterate over it, so a new engine is in all
 //! of them. Never starts an engine.
 
+#[cfg(feature = "llvm")]
+use kiln_runtime::Worker;
 use kiln_runtime::{Backend, Compile, Config, Force, Tier};
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -96,6 +98,10 @@ impl Kind {
     pub(crate) fn config(self) -> Option<Config> {
         let all = Config { compile: Compile::All, ..Config::eager() };
         let seen = Config { compile: Compile::Seen, ..all.clone() };
+        // LLVM in this process: what a worker makes is the same, and workers are nice.
+        #[cfg(feature = "llvm")]
+        let by_llvm =
+            |config| Config { first_tier: Tier::Tier1, tier1_worker: Worker::Off, ..config };
         let first_tier = Tier::Optimised;
         Some(match self {
             Self::Interpreter => return None,
@@ -120,9 +126,9 @@ impl Kind {
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },
             #[cfg(feature = "llvm")]
-            Self::Tier1All => Config { first_tier: Tier::Tier1, ..all },
+            Self::Tier1All => by_llvm(all),
             #[cfg(feature = "llvm")]
-            Self::Tier1Seen => Config { first_tier: Tier::Tier1, ..seen },
+            Self::Tier1Seen => by_llvm(seen),
         })
     }
 
