@@ -69,6 +69,7 @@ fn modules() -> Seeds {
             "memory",
             "PUSH 64 MLOAD DUP1 PUSH 0 MSTORE8 MSIZE PUSH 0 PUSH 0 RETURNDATACOPY PUSH 0 REVERT",
         ),
+        ("deep", "24*( PC ) 0xe680 0xe781 0xe801 0xe85b ADD STOP"),
         (
             "host",
             "CALLER ADDRESS CALLVALUE CALLDATASIZE PUSH 7 TLOAD SLOAD DUP2 EXP PUSH 0 PUSH 0 LOG1",

@@ -6,7 +6,7 @@
 use kiln_abi::{ExitId, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
 use kiln_ir::eval::{Environment, Machine};
 use kiln_ir::fold::{from_u256, to_u256};
-use kiln_ir::{Cond, Op, fold};
+use kiln_ir::{Cond, Op, decode_dup_swap, decode_exchange, fold};
 use revm_bytecode::opcode::OPCODE_INFO;
 use revm_primitives::U256;
 
@@ -140,6 +140,7 @@ impl Frame {
                 self.stack.swap(top, at);
                 Ok(())
             }
+            0xe6..=0xe8 => self.deep(opcode),
             0x00 => Err(Halt::Stop),
             0xf3 | 0xfd => {
                 let [offset, len, _] = self.pops::<2>()?;
@@ -148,6 +149,23 @@ impl Frame {
             }
             _ => Err(Halt::Invalid),
         }
+    }
+
+    /// DUPN, SWAPN, EXCHANGE. An immediate that is cut off is 0.
+    fn deep(&mut self, opcode: u8) -> Result<(), Halt> {
+        let immediate = self.code.get(self.pc).copied().unwrap_or(0);
+        self.pc += 1;
+        let (near, far) = match opcode {
+            0xe8 => decode_exchange(immediate).ok_or(Halt::Invalid)?,
+            _ => (0, decode_dup_swap(immediate).ok_or(Halt::Invalid)?),
+        };
+        let top = self.stack.len().checked_sub(1).ok_or(Halt::Stack)?;
+        let at = |depth: u16| top.checked_sub(usize::from(depth)).ok_or(Halt::Stack);
+        if opcode == 0xe6 {
+            return self.push(self.stack[at(far - 1)?]);
+        }
+        self.stack.swap(at(near)?, at(far)?);
+        Ok(())
     }
 
     fn arithmetic(&mut self, opcode: u8) -> Result<(), Halt> {
