@@ -242,7 +242,7 @@ impl<'a> Checker<'a> {
         rule(previous.is_none_or(|previous| previous < region.pc), "regions lie by ascending pc")?;
         rule(region.pc.0 <= self.module.code_len, "the pc is in the code")?;
         let (need, grow) = (usize::from(region.need), usize::from(region.grow));
-        rule(need <= STACK_LIMIT && grow <= STACK_LIMIT, "the stack range fits the EVM stack")?;
+        rule(need + grow <= STACK_LIMIT, "the stack range fits the EVM stack")?;
         rule(self.is_height(region.height), "the height is within the stack range")?;
         let starts = u64::from(region.insts_start) == insts_start;
         rule(starts, "instructions lie in the order of the regions")?;

@@ -159,6 +159,10 @@ fn a_block_no_stack_satisfies_is_left_out() {
     assert_eq!(module(&vec![0x50; 1024]).regions[0].need, 1024);
     assert!(module(&vec![0x5f; 1025]).regions.is_empty());
     assert_eq!(module(&vec![0x5f; 1024]).regions[0].grow, 1024);
+    // SWAP16 needs 17 words. What other blocks there are is built.
+    let mixed = |pushes: usize| [vec![0x8f], vec![0x5f; pushes], hex("00 5b 00")].concat();
+    assert_eq!(module(&mixed(1007)).regions.len(), 2);
+    assert_eq!(module(&mixed(1008)).regions.len(), 1);
 }
 
 #[test]

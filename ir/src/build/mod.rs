@@ -203,7 +203,8 @@ impl<'a> Builder<'a> {
         self.pc = block.start;
         let entry_exit = self.plain_exit(ExitKind::Interpret, block.start, 0, 0);
         match self.body(block) {
-            Ok(Some((terminator, instructions))) => {
+            // One that needs more words than a stack holds can never run.
+            Ok(Some((terminator, instructions))) if self.stack.fits() => {
                 self.settle_gas(insts_start);
                 self.module.regions.push(Region {
                     pc: block.start,
@@ -219,7 +220,7 @@ impl<'a> Builder<'a> {
                     instructions,
                 });
             }
-            Ok(None) | Err(OutOfStack) => {
+            Ok(_) | Err(OutOfStack) => {
                 self.module.insts.truncate(insts_start);
                 self.module.exits.exits.truncate(self.exits_start);
                 self.module.exits.fixups.truncate(fixups_start);

@@ -91,6 +91,11 @@ impl SymbolicStack {
         self.height_max.max(self.slot_max + 1).max(0) as u16
     }
 
+    /// Whether a stack holds what is needed at entry and what comes on top of it.
+    pub(super) fn fits(&self) -> bool {
+        usize::from(self.need()) + usize::from(self.grow()) <= STACK_LIMIT
+    }
+
     /// Makes sure that everything from `position` up is defined.
     fn reach(&mut self, position: i16) -> Result<(), OutOfStack> {
         if position < -LIMIT {
