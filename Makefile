@@ -95,7 +95,7 @@ loom:
 
 # Every fuzz target in turn, from its committed seeds. Needs cargo-fuzz and a nightly toolchain: fuzz/README.md.
 # Without a sanitizer: compiled bytecode is not instrumented, and `scripts/sanitize` runs the rest with one.
-FUZZ := $(CARGO) +nightly fuzz
+FUZZ ?= $(CARGO) +nightly fuzz
 fuzz:
 	@command -v cargo-fuzz >/dev/null 2>&1 || { echo "cargo install cargo-fuzz, and a nightly toolchain" >&2; exit 2; }
 	@for target in $$($(FUZZ) list); do \
