@@ -54,7 +54,7 @@ impl ProgramSet {
         let mut case = self.base.clone();
         let mut choices = self.choices(group * GROUP);
         case.notes = vec![self.note(group * GROUP)];
-        if self.burns && group % FULL_GAS_EVERY != 0 {
+        if self.burns && !group.is_multiple_of(FULL_GAS_EVERY) {
             case.gas = case.gas.min(GAS_OF_BURNERS + 100 * choices.below(400) as u64);
         }
         if group == 0 {
