@@ -7,19 +7,18 @@
 //!
 //! **Never** changes a result. Overrides `frame_run` only: everything else is the wrapped EVM's.
 
+mod forced;
 mod hit;
 
 use crate::{
-    config::Config,
     dump::Dump,
     engine::{BakedId, Engine},
-    force::{Forced, ForcedSafepoints},
-    frame::{self, Cold, EveryExit, Held, Ordinary, Tables},
+    frame::{self, Cold, Held, Ordinary, Tables},
     heat::HotFrom,
-    helpers::Interp,
     local::Local,
     watch::{Declared, Watch},
 };
+use forced::Modes;
 use kiln_abi::EnterFn;
 use revm::{
     Database, DatabaseCommit, ExecuteCommitEvm, ExecuteEvm, InspectCommitEvm, InspectEvm,
@@ -38,7 +37,7 @@ use revm::{
     },
     inspector::{InspectorEvmTr, InspectorHandler, JournalExt},
     interpreter::{
-        Host, InterpreterAction, interpreter::EthInterpreter, interpreter_action::FrameInit,
+        InterpreterAction, interpreter::EthInterpreter, interpreter_action::FrameInit,
         interpreter_types::Jumps,
     },
     primitives::{Address, B256, Bytes},
@@ -79,22 +78,6 @@ pub struct Tiered<EVM> {
     watch: Watch,
     member: Member,
     forced: Option<Box<Modes>>,
-}
-
-/// What is forced on all frame runs. One pointer, since most have none.
-#[derive(Debug)]
-struct Modes {
-    safepoints: Option<Box<Forced>>,
-    /// Whether compiled code is left wherever it can be.
-    every_exit: bool,
-}
-
-impl Modes {
-    fn new(config: &Config) -> Option<Box<Self>> {
-        let safepoints = Forced::new(&config.force);
-        let every_exit = config.limits.perturb.every_exit;
-        (safepoints.is_some() || every_exit).then(|| Box::new(Self { safepoints, every_exit }))
-    }
 }
 
 /// The engine, and what this EVM has of it for its own.
@@ -301,32 +284,11 @@ impl<EVM: EthEvm> Tiered<EVM> {
                 let held = &mut held;
                 match &mut self.forced {
                     None => frame::run(interpreter, context, tables, held, &mut Ordinary),
-                    Some(modes) => run_forced(interpreter, context, tables, held, modes),
+                    Some(modes) => modes.run(interpreter, context, tables, held),
                 }
             }
         }
         interpreter.take_next_action()
-    }
-}
-
-/// Not inlined: the ordinary frame loop is to stay as it is.
-#[cold]
-#[inline(never)]
-fn run_forced<H: Host>(
-    interpreter: &mut Interp,
-    host: &mut H,
-    tables: Tables<'_, H>,
-    held: &mut Held<'_>,
-    Modes { safepoints, every_exit }: &mut Modes,
-) {
-    let (engine, stats) = (held.engine, held.stats);
-    let forced = safepoints.as_deref_mut();
-    match (forced.map(|forced| ForcedSafepoints { forced, engine, stats }), every_exit) {
-        (None, _) => frame::run(interpreter, host, tables, held, &mut EveryExit(Ordinary)),
-        (Some(mut forced), false) => frame::run(interpreter, host, tables, held, &mut forced),
-        (Some(forced), true) => {
-            frame::run(interpreter, host, tables, held, &mut EveryExit(forced));
-        }
     }
 }
 
