@@ -58,7 +58,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	$(if $(LLVM),$(CARGO) clippy $(LLVM_CRATES:%=-p %) --all-targets -- -D warnings)
 	$(CARGO) clippy -p kiln-runtime --all-targets --features metrics -- -D warnings
-	$(CARGO) clippy -p kiln-runtime -p kiln-tests --all-targets --features kiln-runtime/dump,kiln-tests/dump -- -D warnings
+	$(CARGO) clippy -p kiln-runtime -p kiln-harness -p kiln-tests --all-targets --features kiln-tests/dump -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(FEATURES)
@@ -69,7 +69,7 @@ unit:
 	$(CARGO) test --profile checked --workspace $(FEATURES)
 	$(if $(LLVM),$(CARGO) test --profile checked $(LLVM_CRATES:%=-p %))
 	$(CARGO) test --profile checked -p kiln-runtime --features metrics --test metrics
-	$(CARGO) test --profile checked -p kiln-tests --features dump$(if $(LLVM),$(comma)llvm) --lib --test dump
+	$(CARGO) test --profile checked -p kiln-harness -p kiln-tests --features kiln-tests/dump$(if $(LLVM),$(comma)kiln-tests/llvm) --lib --test dump
 	PORTABLE=1 $(CARGO) test --profile checked -p kiln-tier0 --tests
 
 # Function addresses differ between crates only in release builds: see revm's instruction tables.
