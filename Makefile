@@ -54,11 +54,10 @@ setup-test:
 fmt:
 	$(CARGO) fmt --all --check
 
+# With all features at once, and then the library as it is by default.
 lint:
-	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
-	$(if $(LLVM),$(CARGO) clippy $(LLVM_CRATES:%=-p %) --all-targets -- -D warnings)
-	$(CARGO) clippy -p kiln-runtime --all-targets --features metrics -- -D warnings
-	$(CARGO) clippy -p kiln-runtime -p kiln-harness -p kiln-tests --all-targets --features kiln-tests/dump -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) --features kiln-runtime/metrics,kiln-tests/dump -- -D warnings
+	$(CARGO) clippy $(LLVM_CRATES:%=-p %) --all-targets -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(FEATURES)
