@@ -39,9 +39,11 @@ fn nothing_found(found: &[Found]) {
 fn program_sets_on_all_engines() {
     let first = number("KILN_TEST_SEED", 1);
     let mut hunter = Hunter::new().expect("engines start");
+    let code_bytes = hunter.clear();
     for seed in first..first + number("KILN_TEST_SETS", 260) {
         nothing_found(&hunter.set(seed, INPUTS));
     }
+    assert_eq!(hunter.clear(), code_bytes, "code is left over");
     assert!(hunter.tally.runs.values().all(|(runs, _)| *runs == hunter.tally.cases));
 }
 

@@ -122,6 +122,16 @@ impl Hunter {
         evms.filter_map(|(kind, evm)| Some((*kind, evm.engine()?.stats())))
     }
 
+    /// Forgets all programs and EVMs. Answers the bytes of code memory that are in use then.
+    pub fn clear(&mut self) -> usize {
+        let evms = self.quick.iter_mut().chain(&mut self.whole);
+        evms.map(|(_, evm)| {
+            evm.clear();
+            evm.engine().map_or(0, |engine| engine.code_bytes_used())
+        })
+        .sum()
+    }
+
     /// The engines that run the set with this seed.
     fn engines_of(&mut self, seed: u64) -> &mut [(Kind, WarmEvm)] {
         match seed.is_multiple_of(WHOLE_EVERY) {
