@@ -45,6 +45,7 @@ test: setup-test fmt lint doc unit tables
 # What needs a nightly toolchain or tools of its own is apart: `make fuzz`, scripts/sanitize, scripts/coverage.
 test-full: test stress build
 	scripts/fixtures --full
+	KILN_TEST_OPERANDS=1 $(CARGO) test --profile checked -p kiln-tests $(if $(LLVM),--features llvm) --test operands
 	$(MAKE) hunt
 	$(MAKE) mutate
 
