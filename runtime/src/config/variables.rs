@@ -227,10 +227,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
-    not_ours(
-        "KILN_TEST_*",
-        "seed and number of generated tests, and other options of tests: TESTING.md",
-    ),
+    not_ours("KILN_TEST_*", "seed and number of generated tests"),
 ];
 
 impl Variable {
