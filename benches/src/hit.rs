@@ -57,13 +57,7 @@ impl Hit {
     /// # Errors
     /// There is no engine on this machine.
     pub fn measure() -> Result<Self, BenchError> {
-        let engine = Engine::new(Config::eager())?;
-        let at = |kind: kiln::fixture::FixtureErrorKind| kind.at(Path::new("hit"));
-        let prepared = Prepared::new(&fixture()).map_err(at)?;
-        let mut evm = Tiered::mainnet(plain_evm(&prepared), engine);
-        begin(&mut evm)?;
-        // The first one compiles.
-        evm.hit_often(2);
+        let mut evm = warm()?;
         let mut samples: [Vec<u64>; 5] = Default::default();
         for _ in 0..SAMPLES {
             samples[0].push(time(|| evm.rewind_often(ROUNDS)));
@@ -86,6 +80,18 @@ impl Hit {
     }
 }
 
+/// An EVM in front of a frame whose code is compiled.
+fn warm() -> Result<Tiered<FixtureEvm>, BenchError> {
+    let engine = Engine::new(Config::eager())?;
+    let at = |kind: kiln::fixture::FixtureErrorKind| kind.at(Path::new("hit"));
+    let prepared = Prepared::new(&fixture()).map_err(at)?;
+    let mut evm = Tiered::mainnet(plain_evm(&prepared), engine);
+    begin(&mut evm)?;
+    // The first one compiles.
+    evm.hit_often(2);
+    Ok(evm)
+}
+
 fn time(act: impl FnOnce()) -> u64 {
     let start = Instant::now();
     act();
@@ -105,5 +111,20 @@ fn begin(evm: &mut Tiered<FixtureEvm>) -> Result<(), BenchError> {
     match evm.frame_init(init).map_err(|e| error(format!("{e:?}")))? {
         ItemOrResult::Item(_) => Ok(()),
         ItemOrResult::Result(result) => Err(error(format!("no frame: {result:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_timed_runs_compiled_code() {
+        let mut evm = warm().unwrap();
+        evm.rewind_often(3);
+        evm.hit_often(3);
+        evm.run_often(3);
+        evm.halt_often(3);
+        assert!(evm.enter_often(3), "nothing was compiled");
     }
 }
