@@ -65,20 +65,22 @@ doc:
 
 # Optimised, with debug assertions and overflow checks, revm's included. PORTABLE: the stencils that CPUs
 # without AVX2 get.
+TESTED = --profile checked --workspace $(FEATURES) --features kiln-runtime/metrics
+# Whole workspaces, also where a few tests are wanted: with fewer packages other features are on in what they depend
+# on, and all of that is compiled again.
 unit:
-	$(CARGO) test --profile checked --workspace $(FEATURES)
+	$(CARGO) test $(TESTED)
 	$(if $(LLVM),$(CARGO) test --profile checked $(LLVM_CRATES:%=-p %))
-	$(CARGO) test --profile checked -p kiln-runtime --features metrics --test metrics
-	$(CARGO) test --profile checked -p kiln-harness -p kiln-tests --features kiln-tests/dump$(if $(LLVM),$(comma)kiln-tests/llvm) --lib --test dump
-	PORTABLE=1 $(CARGO) test --profile checked -p kiln-tier0 --tests
+	$(CARGO) test $(TESTED) --features kiln-tests/dump --lib --test dump
+	PORTABLE=1 $(CARGO) test $(TESTED) --test arithmetic --test frame --test memory --test sequences
 
 # Function addresses differ between crates only in release builds: see revm's instruction tables.
 tables:
-	$(CARGO) test --release -p kiln-tests --test tables
+	$(CARGO) test --release -p kiln -p kiln-tests $(FEATURES) --test tables
 
 # Threads that run programs on engines that are commanded all the time. `make unit` runs it for seconds.
 stress:
-	KILN_TEST_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test --profile checked -p kiln-tests --test stress
+	KILN_TEST_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test $(TESTED) --test stress
 
 # Generated programs on all engines. Seeds that nobody tried: the seconds since 1970.
 hunt: SEED ?= $(shell date +%s)
