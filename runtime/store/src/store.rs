@@ -320,7 +320,7 @@ impl Store {
         let mut files = Vec::new();
         for name in aside.names()? {
             if let Some(stat) = aside.stat(&name)? {
-                files.push((stat.st_ctime, stat.st_size as u64, name));
+                files.push(((stat.st_ctime, stat.st_ctime_nsec), stat.st_size as u64, name));
             }
         }
         files.sort_unstable();
