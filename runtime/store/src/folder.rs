@@ -167,12 +167,15 @@ impl Folder {
         renamed.map_err(|errno| to.io(new, "to move the file here", errno))
     }
 
-    /// Sets the time of the last change to now.
-    pub(crate) fn touch(&self, name: &str) -> Result<(), StoreError> {
+    /// Sets the time of the last change to now. False if there is nothing.
+    pub(crate) fn touch(&self, name: &str) -> Result<bool, StoreError> {
         let now = fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW };
         let times = fs::Timestamps { last_access: now, last_modification: now };
-        fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.io(name, "to set the time of the file", errno))
+        match fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.io(name, "to set the time of the file", errno)),
+        }
     }
 
     pub(crate) fn io(&self, name: &str, doing: &'static str, errno: Errno) -> StoreError {

@@ -178,8 +178,7 @@ impl Store {
         if !is_due(used(&stat), SystemTime::now()) {
             return Ok(false);
         }
-        self.artifacts.touch(&name)?;
-        Ok(true)
+        self.artifacts.touch(&name)
     }
 
     /// Removes the artifact of a key. Answers whether there was one.

@@ -127,9 +127,15 @@ fn messages() -> Seeds {
     seeds
 }
 
+fn artifacts() -> Seeds {
+    let seeds = kiln_store::testing::seeds();
+    seeds.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+}
+
 /// The seeds that a target should have.
 fn seeds(target: &str) -> Seeds {
     match target {
+        "artifact" => artifacts(),
         "bytes" => cases(),
         "config" => environments(),
         "ir" => modules(),
@@ -203,6 +209,11 @@ fn run(target: &str) {
 }
 
 #[test]
+fn artifact() {
+    run("artifact");
+}
+
+#[test]
 fn bytes() {
     run("bytes");
 }
@@ -240,7 +251,7 @@ fn every_target_is_one_of_cargo_fuzz() {
         let source = std::fs::read_to_string(source).expect("its source");
         assert!(source.contains(&format!("kiln_fuzzed::{target}")), "{target}");
     }
-    for dictionary in ["bytes", "config", "ir"] {
+    for dictionary in ["artifact", "bytes", "config", "ir"] {
         assert!(fuzz.join("dict").join(format!("{dictionary}.dict")).exists(), "{dictionary}");
     }
 }
