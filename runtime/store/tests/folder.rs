@@ -223,6 +223,20 @@ fn what_a_killed_process_began_is_made_whole() {
 }
 
 #[test]
+fn several_may_make_the_same_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..50 {
+        let path = folder.path().join(round.to_string());
+        let open = || Store::open(&path, Access::ReadWrite).and_then(|store| store.keys());
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+}
+
+#[test]
 fn a_read_only_store_changes_nothing() {
     let (_folder, writer) = store();
     let mut rng = Rng::with_seed(3);
