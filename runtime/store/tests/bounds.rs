@@ -130,7 +130,7 @@ fn tables_are_counted_before_there_is_room_for_them() {
     let one = std::iter::repeat_with(|| support::regions(&mut rng, &artifact.bytecode, rank))
         .find(|regions| !regions.objects.is_empty())
         .expect("one with a region");
-    let objects = one.objects[..1].repeat(4000);
+    let objects = vec![one.objects[0].clone(); 4000];
     artifact.regions = Some(kiln_store::ArtifactRegions { objects, ..one });
     artifact.key =
         kiln_store::Key::new(&artifact.bytecode, &artifact.config, artifact.key.build, rank);
