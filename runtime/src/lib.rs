@@ -37,6 +37,7 @@ mod known;
 mod local;
 mod memory;
 mod observe;
+mod persist;
 mod policy;
 mod program;
 mod regions;
