@@ -10,12 +10,11 @@
 
 use super::{
     Answer, JobError, JobRequest, Phases, Target,
-    identity::Identity,
     limits::Confine,
     objects::{Budget, Sent, entries_to_send},
 };
 use kiln_abi::Pc;
-use kiln_ir::{Config, Limits, OpcodeSet, Perturb, SpecId, ssa::Choice};
+use kiln_ir::{Config, Limits, OpcodeSet, Perturb, SpecId, identity::Identity, ssa::Choice};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
