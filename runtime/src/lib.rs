@@ -51,7 +51,7 @@ mod watch;
 pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
 pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
+    Backend, Compile, Config, ConfigBuilder, ConfigError, StoreMode, VARIABLES, Variable, Worker,
 };
 #[cfg(feature = "dump")]
 pub use dump::{OnSafepoint, Safepoint, SafepointKind};

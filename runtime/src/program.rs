@@ -15,7 +15,7 @@ use kiln_ir::Module;
 use revm::bytecode::Bytecode;
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 /// An immutable compiled program.
@@ -35,6 +35,8 @@ pub struct Program {
     optimised: Option<Arc<Regions>>,
     blocks: usize,
     instructions: usize,
+    /// The store has it. Relaxed: a hint.
+    saved: AtomicBool,
 }
 
 // SAFETY: the pointers are to memory that `body` owns and that nobody writes.
@@ -156,7 +158,18 @@ impl Program {
             optimised,
             blocks,
             instructions,
+            saved: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the store has it.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.saved.load(Ordering::Relaxed)
+    }
+
+    /// The store has it.
+    pub(crate) fn set_saved(&self) {
+        self.saved.store(true, Ordering::Relaxed);
     }
 
     /// The bytecode it was made from.
