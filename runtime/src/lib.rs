@@ -37,6 +37,7 @@ mod known;
 mod local;
 mod memory;
 mod observe;
+mod persist;
 mod policy;
 mod program;
 mod regions;
@@ -50,7 +51,7 @@ mod watch;
 pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
 pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
+    Backend, Compile, Config, ConfigBuilder, ConfigError, StoreMode, VARIABLES, Variable, Worker,
 };
 #[cfg(feature = "dump")]
 pub use dump::{OnSafepoint, Safepoint, SafepointKind};
@@ -62,8 +63,10 @@ pub use hooks::{
     PhaseTimes, Tier,
 };
 pub use kiln_ir::{ParsePerturbError, Perturb};
+pub use kiln_store::StoreError;
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
+pub use persist::build_digest;
 pub use program::Program;
 pub use stats::Stats;
 pub use tier1::serve_if_worker;

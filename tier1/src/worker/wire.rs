@@ -9,12 +9,12 @@
 //! without [`PROTOCOL`].
 
 use super::{
-    Answer, JobError, JobRequest, Phases, Target, identity::Identity, limits::Confine,
-    objects::Budget,
+    Answer, JobError, JobRequest, Phases, Target, limits::Confine, objects::Budget,
 };
 use kiln_abi::Pc;
 use kiln_ir::{
     Config, Limits, OpcodeSet, Perturb, SpecId,
+    identity::Identity,
     sent::{self, Sent, entries_to_send},
     ssa::Choice,
 };
