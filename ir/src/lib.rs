@@ -24,6 +24,7 @@ mod parse;
 mod perturb;
 #[cfg(test)]
 mod sample;
+pub mod sent;
 pub mod ssa;
 mod verify;
 

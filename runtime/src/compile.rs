@@ -10,7 +10,7 @@ use crate::{
     memory::{CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
-    program::Program,
+    program::{Counts, Program},
     regions::{Optimiser, Regions},
     slot::Seen,
     stats::Stats,
@@ -311,8 +311,9 @@ impl Compiler<'_> {
             let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
             let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
-            let code = (module, regions);
-            Ok(Program::native(bytecode, code, placed, &object.entries, &place)?)
+            let code = (Counts::of(module), regions);
+            let object = (object.code_len as u32, &object.entries);
+            Ok(Program::native(bytecode, code, placed, object, &place)?)
         })?;
         scratch.recycle(object.text);
         Ok(program)

@@ -37,6 +37,7 @@ mod known;
 mod local;
 mod memory;
 mod observe;
+mod persist;
 mod policy;
 mod program;
 mod regions;
@@ -50,7 +51,7 @@ mod watch;
 pub use backend::{Prepared, Refusal, Stopped};
 pub use compile::CompileError;
 pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
+    Backend, Compile, Config, ConfigBuilder, ConfigError, StoreMode, VARIABLES, Variable, Worker,
 };
 #[cfg(feature = "dump")]
 pub use dump::{OnSafepoint, Safepoint, SafepointKind};

@@ -65,6 +65,12 @@ impl Ticket {
         self.not_before_ms.store(quota.not_before_ms, Ordering::Relaxed);
     }
 
+    /// It was put in quarantine in an earlier session. For a subject that nobody asks for yet.
+    pub(crate) fn bar(&self, reason: Arc<str>) {
+        self.quarantine(reason);
+        self.phase.bar();
+    }
+
     /// As [`Ticket::note`]. The first reason stays.
     pub(super) fn quarantine(&self, reason: Arc<str>) {
         let _ = self.quarantined.set(reason);
