@@ -4,7 +4,6 @@
 //! can be made anew around them. **Callers guarantee** that an artifact that becomes a program came from one, of
 //! this build and for this CPU, or was decoded with all checks: its code is run. **Never** reads or writes files.
 
-use super::types::{Artifact, ArtifactRegions, Key, Rank};
 use crate::{
     hooks::Tier,
     memory::{CodeBlock, MemoryError},
@@ -13,6 +12,7 @@ use crate::{
     regions::Regions,
 };
 use kiln_ir::Limits;
+use kiln_store::{Artifact, ArtifactRegions, Key, Rank};
 use revm::bytecode::Bytecode;
 use std::sync::Arc;
 use thiserror::Error;
@@ -24,8 +24,8 @@ pub(crate) enum LoadError {
     #[error("it is of another code")]
     OtherCode,
     /// A later version may know it.
-    #[error("there is no tier {0}")]
-    Rank(u8),
+    #[error("there is no tier for {0}")]
+    Rank(Rank),
     /// Over a limit of this engine.
     #[error("{what}: {is}, and {max} at most")]
     Limit { what: &'static str, is: usize, max: usize },
@@ -36,13 +36,17 @@ pub(crate) enum LoadError {
 
 /// A tier's number in keys.
 pub(crate) const fn rank_of(tier: Tier) -> Rank {
-    Rank(tier as u8)
+    match tier {
+        Tier::Baseline => Rank::BASELINE,
+        Tier::Optimised => Rank::OPTIMISED,
+        Tier::Tier1 => Rank::TIER1,
+    }
 }
 
 /// The tier of a number.
 pub(crate) fn tier_of(rank: Rank) -> Result<Tier, LoadError> {
     let known = Tier::ALL.into_iter().find(|&tier| rank_of(tier) == rank);
-    known.ok_or(LoadError::Rank(rank.0))
+    known.ok_or(LoadError::Rank(rank))
 }
 
 /// Whether a program like this could have been compiled under these limits: those on the work that compiling
@@ -67,7 +71,7 @@ pub(crate) fn check_limits(
 }
 
 impl Program {
-    /// What is kept of it, under a key of its own code; none for the evaluator, which has no machine code.
+    /// What is kept of it, under a key of its own code, made at no time that is known; none for the evaluator, which has no machine code.
     pub(crate) fn to_artifact(&self, key: Key, config: &kiln_ir::Config) -> Option<Artifact> {
         let (text, code_len) = self.text()?;
         let regions = self.optimised().map(|regions| ArtifactRegions {
@@ -78,6 +82,7 @@ impl Program {
         Some(Artifact {
             key,
             config: config.clone(),
+            created_s: 0,
             bytecode: self.bytecode().original_byte_slice().to_vec(),
             text: text.to_vec(),
             code_len,
@@ -114,14 +119,16 @@ impl Program {
             instructions: artifact.instructions as usize,
         };
         let object = (artifact.code_len, &artifact.entries);
-        Ok(Self::native(bytecode, (counts, regions), (code, registration), object, place)?)
+        let program = Self::native(bytecode, (counts, regions), (code, registration), object, place)?;
+        program.set_saved();
+        Ok(program)
     }
 }
 
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
-    use crate::{config::Config, engine::Engine, memory::CodeMemory, persist::types::Digest};
+    use crate::{config::Config, engine::Engine, memory::CodeMemory};
     use kiln_abi::Pc;
     use kiln_ir::{OpcodeSet, SpecId};
     use revm::primitives::Bytes;
@@ -144,7 +151,7 @@ mod tests {
     }
 
     fn key(program: &Program) -> Key {
-        let none = Digest([0; 16]);
+        let none = kiln_store::Digest::default();
         let code_hash = program.bytecode().hash_slow().0;
         Key { code_hash, baked: none, build: none, rank: rank_of(program.tier()) }
     }
@@ -199,6 +206,6 @@ mod tests {
         for tier in Tier::ALL {
             assert_eq!(tier_of(rank_of(tier)), Ok(tier));
         }
-        assert_eq!(tier_of(Rank(3)), Err(LoadError::Rank(3)));
+        assert_eq!(Rank::ALL.map(|rank| tier_of(rank).unwrap()), Tier::ALL);
     }
 }

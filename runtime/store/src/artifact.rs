@@ -15,7 +15,7 @@ mod read;
 use crate::{
     Key, Rank,
     envelope::{self, ARTIFACT},
-    wire::{WireConfig, gas_bytes},
+    wire::{WireConfig, add, gas_bytes},
 };
 use kiln_abi::{CodeObject, EntryTable, Pc};
 use kiln_ir::{Config, sent::entries_to_send};
@@ -137,18 +137,10 @@ impl Artifact {
                 count: of.objects.len() as u32,
             }),
         };
-        envelope::seal(ARTIFACT, &write(&head, &regions), &payload)
+        envelope::seal(ARTIFACT, &regions.iter().fold(add(Vec::new(), &head), add), &payload)
     }
 
     fn objects(&self) -> &[(Pc, CodeObject)] {
         self.regions.as_ref().map_or(&[], |regions| &regions.objects)
     }
-}
-
-/// A manifest and what comes behind it.
-fn write(manifest: &Manifest<'_>, regions: &[WireRegion]) -> Vec<u8> {
-    fn add(head: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
-        postcard::to_extend(value, head).expect("memory takes all of it, and its shape is fixed")
-    }
-    regions.iter().fold(add(Vec::new(), manifest), add)
 }

@@ -20,6 +20,7 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const ARTIFACT: Kind = Kind { name: "artifact", magic: *b"kilnart\n" };
+pub(crate) const PROFILE: Kind = Kind { name: "profile", magic: *b"kilnprf\n" };
 
 /// Head and rest in their envelope.
 pub(crate) fn seal(kind: Kind, head: &[u8], rest: &[u8]) -> Vec<u8> {

@@ -63,6 +63,14 @@ pub enum StoreError {
         /// What was to be done.
         doing: &'static str,
     },
+    /// An archive can not be read or written, or is none.
+    #[error("the archive: {doing}: {source}")]
+    Archive {
+        /// What was to be done.
+        doing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// Another process has held the lock all the time.
     #[error("{}: another process holds the lock", path.display())]
     Busy {
@@ -102,6 +110,9 @@ pub enum BadReason {
     /// What is in it is not what should be.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// An archive has it, and it is not for a store.
+    #[error("it is no file of a store")]
+    Unknown,
 }
 
 /// A file that is there and not used.

@@ -12,19 +12,28 @@
 //! **Never** compiles, runs or places code, and knows no engine.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod artifact;
+mod collect;
 mod decode;
 mod envelope;
 mod error;
 mod folder;
 mod key;
+mod profile;
 mod store;
 mod wire;
 
+pub use archive::Moved;
 pub use artifact::{Artifact, ArtifactRegions};
+pub use collect::{CollectPlan, Collected, Stored, Verified};
 pub use decode::{DecodeError, DecodeLimits};
 pub use error::{Bad, BadReason, Refused, StoreError};
 pub use key::{Digest, Key, ParseKeyError, Rank};
+pub use profile::{
+    CodeId, CodeProfile, PENDING_MAX, PROFILE_BYTES_MAX, PROFILE_CODES_MAX, PROFILE_CONFIGS_MAX,
+    Pending, Profile, QUARANTINED_MAX, Quarantined, REASON_BYTES_MAX,
+};
 pub use store::{Access, Loaded, Store};
 
 /// The version of the store: of its folder and of all formats in it.

@@ -1,12 +1,13 @@
 //! The folder of artifacts.
 //!
-//! **Owns** what lies where: `format` (the version), `lock`, `artifacts/`, `tmp/`, `aside/`. The
+//! **Owns** what lies where: `format` (the version), `lock`, `artifacts/`, `tmp/`, `aside/`, `profile`. The
 //! names in `artifacts/` are the index: there is no other, so there is nothing that processes have to agree on. A file
 //! is written as a temporary one, synced, and moved to its place, so that under its name it is whole or not there.
 //! **Callers guarantee** nothing. **Never** uses what fails a check: it is set aside, and answered with the reason.
 
 use crate::{
-    Artifact, Bad, BadReason, DecodeError, DecodeLimits, FORMAT, Key, StoreError,
+    Artifact, Bad, BadReason, DecodeError, DecodeLimits, FORMAT, Key, PROFILE_BYTES_MAX, Profile,
+    StoreError,
     folder::{Folder, Temporary},
 };
 use rustix::{
@@ -14,30 +15,35 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    fs::{DirBuilder, File},
+    fs::{DirBuilder, File, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-const FORMAT_FILE: &str = "format";
-const LOCK: &str = "lock";
-const ARTIFACTS: &str = "artifacts";
-const TEMPORARY: &str = "tmp";
-const ASIDE: &str = "aside";
+pub(crate) const FORMAT_FILE: &str = "format";
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const ARTIFACTS: &str = "artifacts";
+pub(crate) const TEMPORARY: &str = "tmp";
+pub(crate) const ASIDE: &str = "aside";
+pub(crate) const PROFILE: &str = "profile";
 /// What is there before `format` is.
 const FOLDERS: [&str; 3] = [ARTIFACTS, TEMPORARY, ASIDE];
 /// What `format` begins with; the version follows.
-const MARKER: &str = "kiln store ";
+pub(crate) const MARKER: &str = "kiln store ";
 const MARKER_BYTES_MAX: u64 = 64;
 
 /// Files that are kept of what was set aside, and their bytes.
-pub(crate) const ASIDE_FILES_MAX: usize = 64;
-pub(crate) const ASIDE_BYTES_MAX: u64 = 64 << 20;
+const ASIDE_FILES_MAX: usize = 64;
+const ASIDE_BYTES_MAX: u64 = 64 << 20;
 
 /// How long an artifact counts as just used.
 const TOUCH_S: u64 = 3600;
+
+/// How long a lock is waited for: longer than what is done with it takes.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// What may be done with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +78,16 @@ impl<T> Loaded<T> {
 /// A folder of artifacts. Any number of processes may have it open.
 #[derive(Debug)]
 pub struct Store {
-    folder: Folder,
-    artifacts: Folder,
+    pub(crate) folder: Folder,
+    pub(crate) artifacts: Folder,
     /// None if it is read-only.
     writable: Option<Writable>,
 }
 
 #[derive(Debug)]
-struct Writable {
-    temporary: Folder,
-    aside: Folder,
+pub(crate) struct Writable {
+    pub(crate) temporary: Folder,
+    pub(crate) aside: Folder,
 }
 
 impl Store {
@@ -185,7 +191,62 @@ impl Store {
         self.artifacts.remove(&key.to_string())
     }
 
-    fn writable(&self, doing: &'static str) -> Result<&Writable, StoreError> {
+    /// What is remembered of codes.
+    ///
+    /// # Errors
+    /// If the system does not let it be read.
+    pub fn load_profile(&self) -> Result<Loaded<Profile>, StoreError> {
+        self.read(&self.folder, PROFILE, PROFILE_BYTES_MAX, Profile::decode)
+    }
+
+    /// Adds to what is remembered of codes: see [`Profile::merge`]. Answers the bytes of all of it.
+    ///
+    /// # Errors
+    /// If the store is read-only, another process holds the lock, or it can not be written; then there is what was there
+    /// before.
+    pub fn save_profile(&self, profile: &Profile) -> Result<u64, StoreError> {
+        self.merge_profile(|mut known| {
+            known.merge(profile.clone());
+            known
+        })
+    }
+
+    /// Writes a profile that is made of the one there is.
+    pub(crate) fn merge_profile(
+        &self,
+        merge: impl FnOnce(Profile) -> Profile,
+    ) -> Result<u64, StoreError> {
+        self.writable("to write the profile")?;
+        let _lock = self.lock()?;
+        // One that is no use is in the way no longer: it was set aside, or is replaced.
+        let known = self.load_profile()?.found().unwrap_or_default();
+        let bytes = merge(known).encode();
+        self.write(&bytes, &self.folder, PROFILE)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Holds the lock until the answer is dropped, or the process ends. It is for what reads and then writes: merging,
+    /// collecting, clearing. Artifacts are read and written without.
+    pub(crate) fn lock(&self) -> Result<File, StoreError> {
+        // Each time another one: the lock is the opened file's.
+        let lock = self.folder.file_made(LOCK)?;
+        let path = || self.path().join(LOCK);
+        let began = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::Error(source)) => {
+                    return Err(StoreError::Io { path: path(), doing: "to lock it", source });
+                }
+                Err(TryLockError::WouldBlock) if began.elapsed() >= LOCK_WAIT => {
+                    return Err(StoreError::Busy { path: path() });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            }
+        }
+    }
+
+    pub(crate) fn writable(&self, doing: &'static str) -> Result<&Writable, StoreError> {
         let read_only = || StoreError::ReadOnly { path: self.path().into(), doing };
         self.writable.as_ref().ok_or_else(read_only)
     }
@@ -254,7 +315,7 @@ impl Store {
     }
 
     /// Removes what was set aside first, down to [`ASIDE_FILES_MAX`] and [`ASIDE_BYTES_MAX`].
-    fn bound_aside(&self) -> Result<(), StoreError> {
+    pub(crate) fn bound_aside(&self) -> Result<(), StoreError> {
         let Some(Writable { aside, .. }) = &self.writable else { return Ok(()) };
         let mut files = Vec::new();
         for name in aside.names()? {
@@ -315,7 +376,7 @@ fn contents(file: File, len: usize) -> io::Result<Vec<u8>> {
 }
 
 /// When a file was used: its time of change, which nothing else sets.
-fn used(stat: &Stat) -> SystemTime {
+pub(crate) fn used(stat: &Stat) -> SystemTime {
     let since = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
     UNIX_EPOCH + since
 }

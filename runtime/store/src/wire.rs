@@ -1,6 +1,6 @@
 //! What several formats have in them.
 //!
-//! **Owns** how bytes and configurations are written down. **Callers guarantee** nothing. **Never** allocates.
+//! **Owns** how bytes and configurations are written down. **Callers guarantee** nothing. **Never** checks more than shape.
 
 use crate::DecodeError;
 use kiln_ir::{Config, OpcodeSet, SpecId};
@@ -54,4 +54,9 @@ pub(crate) fn gas_bytes(gas: &[u16; 256]) -> [u8; 512] {
     let mut bytes = [0; 512];
     bytes.as_chunks_mut().0.iter_mut().zip(gas).for_each(|(to, gas)| *to = gas.to_le_bytes());
     bytes
+}
+
+/// Behind bytes that were written, another value in postcard.
+pub(crate) fn add(bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, bytes).expect("memory takes all of it, and its shape is fixed")
 }
