@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        output::{Output, duration, grouped},
+        output::{Output, duration, grouped, table},
         tier::Tier,
     },
     measure::Plan,
 };
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, Table};
 use serde::Serialize;
 use std::io;
 
@@ -135,29 +135,23 @@ impl Report {
     }
 
     fn table(&self, total: &Row, plan: &Plan, is_terminal: bool) -> Table {
-        let mut table = Table::new();
-        table.load_preset(if is_terminal {
-            presets::UTF8_HORIZONTAL_ONLY
-        } else {
-            presets::NOTHING
-        });
         let mut header = vec!["fixture", "txs", "gas"];
-        let tier = plan.tier.to_string();
+        let tier = plan.choice.tier.to_string();
         header.extend(plan.compare.then_some("interpreter"));
-        header.push(if plan.compare && plan.tier == Tier::Interpreter { "again" } else { &tier });
+        header.push(if plan.compare && plan.choice.tier == Tier::Interpreter {
+            "again"
+        } else {
+            &tier
+        });
         header.extend(plan.compare.then_some("ratio"));
-        if plan.tier != Tier::Interpreter {
+        if plan.choice.tier != Tier::Interpreter {
             header.extend(["native", "compile", "code bytes"]);
         }
         header.push("result");
-        table.set_header(header);
+        let mut table = table(is_terminal, &header, 1..header.len() - 1);
         self.rows.iter().chain([total]).for_each(|row| {
             table.add_row(row.cells(plan));
         });
-        let columns = table.column_count();
-        for column in table.column_iter_mut().skip(1).take(columns - 2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         table
     }
 }
@@ -168,7 +162,7 @@ impl Row {
         cells.extend(plan.compare.then(|| duration(self.interpreter_ns)));
         cells.push(duration(self.tier_ns));
         cells.extend(plan.compare.then(|| format!("{:.2}x", self.ratio)));
-        if plan.tier != Tier::Interpreter {
+        if plan.choice.tier != Tier::Interpreter {
             cells.push(format!("{:.2}%", self.native_instruction_share * 100.0));
             cells.push(duration(self.compile_cpu_ns));
             cells.push(grouped(self.code_bytes));
