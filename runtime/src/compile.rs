@@ -7,7 +7,7 @@ use crate::{
     backend::{Failure, Refusal, thread_cpu_ns},
     config::{self, Backend},
     hooks::{Fault, Phase, PhaseStart, Tier},
-    memory::{CodeMemory, MemoryError},
+    memory::{CodeBlock, CodeMemory, MemoryError},
     observe::{Observer, Subject},
     policy,
     program::{Counts, Program},
@@ -38,6 +38,9 @@ pub enum CompileError {
     /// It was not even tried, or the result was not used.
     #[error(transparent)]
     Refused(Refusal),
+    /// Nothing is to be compiled, and the store has no program of it.
+    #[error("the store has no program of it")]
+    NotStored,
     /// What was hot does nearly nothing but access storage.
     #[error("nearly all of its time is accesses to storage")]
     StorageBound,
@@ -79,9 +82,10 @@ impl CompileError {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
             // It may be worth it later: what it runs changes.
-            Self::StorageBound | Self::NoWorker(_) | Self::Memory(MemoryError::Full { .. }) => {
-                Failure::Unused(text())
-            }
+            Self::StorageBound
+            | Self::NotStored
+            | Self::NoWorker(_)
+            | Self::Memory(MemoryError::Full { .. }) => Failure::Unused(text()),
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             _ => Failure::Failed(text()),
@@ -302,12 +306,7 @@ impl Compiler<'_> {
         })?;
         let program = clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let place = |bytes: &[u8]| match self.memory.place(bytes) {
-                Err(MemoryError::Full { .. }) if (self.make_room)(bytes.len()) => {
-                    self.memory.place(bytes)
-                }
-                placed => placed,
-            };
+            let place = place_in(self.memory, self.make_room);
             let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
             let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
@@ -332,6 +331,17 @@ impl Compiler<'_> {
             Fault::Output(bytes) => Ok(bytes),
             Fault::Error(text) => Err(CompileError::Injected(text)),
         }
+    }
+}
+
+/// Places code, and makes room for it if there is none.
+pub(crate) fn place_in<'a>(
+    memory: &'a CodeMemory,
+    make_room: &'a dyn Fn(usize) -> bool,
+) -> impl Fn(&[u8]) -> Result<CodeBlock, MemoryError> + 'a {
+    move |bytes| match memory.place(bytes) {
+        Err(MemoryError::Full { .. }) if make_room(bytes.len()) => memory.place(bytes),
+        placed => placed,
     }
 }
 

@@ -63,8 +63,10 @@ pub use hooks::{
     PhaseTimes, Tier,
 };
 pub use kiln_ir::{ParsePerturbError, Perturb};
+pub use kiln_store::StoreError;
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
+pub use persist::build_digest;
 pub use program::Program;
 pub use stats::Stats;
 pub use tier1::serve_if_worker;

@@ -289,7 +289,11 @@ mod tests {
         assert_eq!(stored.decide(&state, Event::Missed), Action::Request);
         let state = State { compiled: 5, worked: 10_000, profiled: true, ..state };
         let state = State { tier: Some(Tier::Baseline), ..state };
-        assert_eq!(stored.decide(&state, Event::Missed), Action::Nothing, "its blocks are what there is");
+        assert_eq!(
+            stored.decide(&state, Event::Missed),
+            Action::Nothing,
+            "its blocks are what there is"
+        );
         assert_eq!(stored.decide(&state, Event::Worked), Action::Nothing);
         assert!(stored.hot_from().is_some(), "who is not known has no slot");
     }

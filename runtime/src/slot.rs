@@ -92,6 +92,9 @@ pub(crate) struct Slot {
     retired: AtomicBool,
     /// The store has a program of it. Relaxed: a hint.
     stored: AtomicBool,
+    /// It was asked for because the store has it, and not because anything is known of what it runs. Relaxed: ordered by
+    /// the ticket's phase.
+    fetched: AtomicBool,
     /// It waits for being saved. Release and acquire: who takes it out of the queue sees the program it waits for.
     unsaved: AtomicBool,
     seen: OnceLock<Seen>,
@@ -119,6 +122,7 @@ impl Slot {
             used: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             stored: AtomicBool::new(false),
+            fetched: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             seen: OnceLock::new(),
         }
@@ -341,6 +345,16 @@ impl Slot {
         self.stored.store(stored, Ordering::Relaxed);
     }
 
+    /// It is asked for because the store has it.
+    pub(crate) fn begin_fetch(&self) {
+        self.fetched.store(true, Ordering::Relaxed);
+    }
+
+    /// Its job has begun. Whether it was asked for because the store has it.
+    pub(crate) fn end_fetch(&self) -> bool {
+        self.fetched.load(Ordering::Relaxed) && self.fetched.swap(false, Ordering::Relaxed)
+    }
+
     /// Its program is to be saved. False if it waits for that already.
     pub(crate) fn await_saving(&self) -> bool {
         !self.unsaved.swap(true, Ordering::AcqRel)
@@ -557,7 +571,11 @@ mod tests {
         assert!(slot.state().profiled && seen.counted());
         slot.miss(4);
         slot.loaded([Pc(0), Pc(2), Pc(3)].into_iter());
-        assert_eq!((seen.fresh(), slot.state().missed), (1, 0), "one that the program does not have");
+        assert_eq!(
+            (seen.fresh(), slot.state().missed),
+            (1, 0),
+            "one that the program does not have"
+        );
         assert_eq!(seen.leaders().count(), 4);
     }
 

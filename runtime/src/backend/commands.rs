@@ -62,7 +62,7 @@ impl<W: Work> Drop for Pause<W> {
 }
 
 /// Where the outcome goes.
-struct Tell<'a> {
+pub(super) struct Tell<'a> {
     who: u64,
     sender: &'a SyncSender<Outcome>,
 }
@@ -259,7 +259,7 @@ impl<W: Work> Drop for Backend<W> {
 
 impl<W: Work> Inner<W> {
     /// Queues a job in front of others. With `tell`, its outcome is told once.
-    fn command(
+    pub(super) fn command(
         self: &Arc<Self>,
         subject: &Arc<W::Subject>,
         tier: Tier,

@@ -105,7 +105,10 @@ mod tests {
         assert_eq!(best(Rank::BASELINE, Rank::TIER1), Some(Rank::TIER1));
         assert_eq!(best(Rank::BASELINE, Rank::OPTIMISED), Some(Rank::BASELINE));
         assert_eq!(best(Rank::OPTIMISED, Rank::OPTIMISED), None);
-        assert_eq!(index.best(&code_key(&key(2, Rank::BASELINE)), Rank::BASELINE, Rank::TIER1), None);
+        assert_eq!(
+            index.best(&code_key(&key(2, Rank::BASELINE)), Rank::BASELINE, Rank::TIER1),
+            None
+        );
         let other = (B256::repeat_byte(1), Digest::of(b"other"));
         assert!(!index.has(&other, Rank::TIER1));
     }

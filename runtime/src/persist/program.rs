@@ -119,7 +119,8 @@ impl Program {
             instructions: artifact.instructions as usize,
         };
         let object = (artifact.code_len, &artifact.entries);
-        let program = Self::native(bytecode, (counts, regions), (code, registration), object, place)?;
+        let program =
+            Self::native(bytecode, (counts, regions), (code, registration), object, place)?;
         program.set_saved();
         Ok(program)
     }

@@ -64,7 +64,8 @@ impl Seen {
 
     /// These are compiled, and what else is marked is not.
     pub(super) fn compiled(&self, blocks: impl Iterator<Item = Pc>) {
-        let mut marked: u32 = self.marks.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+        let mut marked: u32 =
+            self.marks.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
         for Pc(pc) in blocks {
             let bit = 1u64 << (pc % 64);
             if let Some(word) = self.marks.get(pc as usize / 64) {
