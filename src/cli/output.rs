@@ -49,6 +49,11 @@ pub(crate) fn table(is_terminal: bool, header: &[&str], numbers: Range<usize>) -
     table
 }
 
+/// How many programs came from a store.
+pub(crate) fn loaded(programs: u64) -> String {
+    format!("{} programs loaded from the store", grouped(programs))
+}
+
 /// Nanoseconds in the unit that fits.
 pub(crate) fn duration(ns: u64) -> String {
     let ns = ns as f64;

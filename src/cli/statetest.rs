@@ -3,7 +3,7 @@
 use super::{
     Verdict,
     error::CliError,
-    output::{Output, grouped},
+    output::{Output, grouped, loaded},
     progress,
     tier::{Choice, Runner, Tier},
 };
@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let report = statetest::run(&files, &options, &execute, &|| bar.inc(1));
     bar.finish_and_clear();
     let report = report?;
+    runner.flush();
 
     report
         .failures
@@ -83,6 +84,9 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     if options.golden.is_some() {
         let golden = grouped(report.golden as u64);
         output.line(format_args!("{golden} variants compared with golden results"))?;
+    }
+    if choice.has_store() {
+        output.line(loaded(runner.stats().store_hits))?;
     }
     output.line(format_args!("{} passed, {} failed", report.passed, report.failures.len()))?;
     Ok(Verdict::of(report.failures.is_empty()))

@@ -59,6 +59,13 @@ pub(crate) struct Choice {
     pub(crate) store: Option<PathBuf>,
 }
 
+impl Choice {
+    /// Whether machine code is kept, or was.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.is_some() || self.tier == Tier::Aot
+    }
+}
+
 /// How much of a contract is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Compile {
@@ -124,10 +131,9 @@ impl Runner {
     }
 
     /// Writes out what is still to be saved, if there is a store to save it in.
-    pub(crate) fn flush(&self) -> Result<(), CliError> {
-        match self {
-            Self::Plain => Ok(()),
-            Self::Tiered(engine) => flush(engine),
+    pub(crate) fn flush(&self) {
+        if let Self::Tiered(engine) = self {
+            flush(engine);
         }
     }
 
@@ -273,11 +279,12 @@ fn config(choice: &Choice) -> Result<Config, CliError> {
     Ok(config)
 }
 
-/// Waits until everything is saved that an engine is to save. What could not be was told of when it failed.
-pub(crate) fn flush(engine: &Engine) -> Result<(), CliError> {
-    match engine.config().store.is_none() || engine.flush_store(FLUSH_MAX) {
-        true => Ok(()),
-        false => Err(CliError::Engine(format!("the store took longer than {FLUSH_MAX:?}"))),
+/// Waits until everything is saved that an engine is to save. Whoever needs it to be there looks.
+pub(crate) fn flush(engine: &Engine) {
+    let Config { store, store_mode, .. } = engine.config();
+    let saves = store.is_some() && *store_mode != StoreMode::ReadOnly;
+    if saves && !engine.flush_store(FLUSH_MAX) {
+        tracing::warn!("not all machine code could be saved");
     }
 }
 

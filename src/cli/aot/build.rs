@@ -178,7 +178,7 @@ impl Build {
         let mut outcomes = Vec::with_capacity(codes.len());
         for batch in codes.chunks(BATCH) {
             outcomes.extend(self.batch(batch));
-            tier::flush(&self.engine)?;
+            tier::flush(&self.engine);
             // They are in the store: what is to come needs the room.
             self.engine.clear();
         }

@@ -49,7 +49,7 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
             times.interpreter_round()?;
         }
     }
-    runner.flush()?;
+    runner.flush();
     let stats = runner.stats();
     let share = native_share(&prepared, plan, &runner, &steps, &(stats - before));
     Ok((times.row(share, &stats), format!("{stats:#?}")))
@@ -145,6 +145,7 @@ impl<'a> Times<'a> {
             compile_cpu_ns: stats.compile_cpu_ns,
             programs: stats.programs,
             regions: stats.regions,
+            loaded: stats.store_hits,
             code_bytes: stats.code_bytes,
             native_instructions: native,
             contract_instructions: contract,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        output::{Output, duration, grouped, table},
+        output::{Output, duration, grouped, loaded, table},
         tier::Tier,
     },
     measure::Plan,
@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub(super) programs: u64,
     /// Regions compiled.
     pub(super) regions: u64,
+    /// Programs loaded from the store.
+    pub(super) loaded: u64,
     /// Bytes of machine code.
     pub(super) code_bytes: u64,
     #[serde(skip)]
@@ -90,6 +92,7 @@ impl Report {
             total.compile_cpu_ns += row.compile_cpu_ns;
             total.programs += row.programs;
             total.regions += row.regions;
+            total.loaded += row.loaded;
             total.code_bytes += row.code_bytes;
             total.native_instructions += row.native_instructions;
             total.contract_instructions += row.contract_instructions;
@@ -130,6 +133,9 @@ impl Report {
                 output.line(format_args!("mismatch: {}: and {more} more", row.name))?;
             }
         }
+        if plan.choice.has_store() {
+            output.line(loaded(total.loaded))?;
+        }
         let bad = self.rows.iter().filter(|row| !row.ok).count();
         output.line(format_args!("{} fixtures, {bad} with mismatches", self.rows.len()))
     }
@@ -145,7 +151,9 @@ impl Report {
         });
         header.extend(plan.compare.then_some("ratio"));
         if plan.choice.tier != Tier::Interpreter {
-            header.extend(["native", "compile", "code bytes"]);
+            header.extend(["native", "compile"]);
+            header.extend(plan.choice.has_store().then_some("loaded"));
+            header.push("code bytes");
         }
         header.push("result");
         let mut table = table(is_terminal, &header, 1..header.len() - 1);
@@ -165,6 +173,7 @@ impl Row {
         if plan.choice.tier != Tier::Interpreter {
             cells.push(format!("{:.2}%", self.native_instruction_share * 100.0));
             cells.push(duration(self.compile_cpu_ns));
+            cells.extend(plan.choice.has_store().then(|| grouped(self.loaded)));
             cells.push(grouped(self.code_bytes));
         }
         cells.push(match self.mismatches.len() {
