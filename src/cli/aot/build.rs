@@ -33,6 +33,8 @@ use std::{
 
 /// Codes after which what was compiled is written out and dropped, so that memory does not grow with the list.
 const BATCH: usize = 256;
+/// What the store may grow to, unless the environment says something else: all there is room for.
+const BYTES_MAX: usize = 1 << 50;
 /// Characters of an argument that are shown.
 const NAME_MAX: usize = 60;
 
@@ -140,12 +142,13 @@ pub(super) fn run(
 fn config(arguments: &Arguments, path: &Path) -> Result<Config, CliError> {
     let tier = arguments.tier.into();
     let what = if arguments.profile.is_some() { Compile::Seen } else { Compile::All };
-    let stated = ConfigBuilder::from(Config::eager()).env();
+    let own = ConfigBuilder::from(Config::eager()).store_bytes_max(BYTES_MAX);
+    let stated = own.env();
     let built = stated.and_then(|stated| {
         let stated = stated.enabled(true).backend(Backend::Native).compile(what);
         let stated = stated.first_tier(tier).top_tier(tier);
         let stated = stated.store(Some(path.to_path_buf())).store_mode(StoreMode::ReadWrite);
-        stated.store_preload(false).store_bytes_max(usize::MAX).build()
+        stated.store_preload(false).build()
     });
     built.map_err(|error| CliError::Usage(error.to_string()))
 }
