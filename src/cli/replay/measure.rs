@@ -146,7 +146,7 @@ impl<'a> Times<'a> {
             programs: stats.programs,
             regions: stats.regions,
             loaded: stats.store_hits,
-            code_bytes: stats.code_bytes,
+            code_bytes: stats.code_bytes + stats.store_loaded_bytes,
             native_instructions: native,
             contract_instructions: contract,
         }

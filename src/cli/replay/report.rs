@@ -45,7 +45,7 @@ pub(super) struct Row {
     pub(super) regions: u64,
     /// Programs loaded from the store.
     pub(super) loaded: u64,
-    /// Bytes of machine code.
+    /// Bytes of machine code, compiled or loaded.
     pub(super) code_bytes: u64,
     #[serde(skip)]
     pub(super) native_instructions: u64,
