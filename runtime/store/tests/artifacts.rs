@@ -3,6 +3,7 @@
 mod support;
 
 use fastrand::Rng;
+use kiln_abi::{CodeObject, EntryTable, Pc};
 use kiln_store::{
     Access, Artifact, BadReason, DecodeError, DecodeLimits, Digest, Key, Loaded, Rank, Store,
 };
@@ -207,6 +208,64 @@ fn an_artifact_under_another_name_is_refused() {
     fs::write(b, one_bytes).expect("to write");
     refused(&store, &one.key, "swapped", |error| matches!(error, DecodeError::OtherKey { .. }));
     refused(&store, &other.key, "swapped", is_other);
+}
+
+/// With all hashes right: who wrote it had a fault.
+#[test]
+fn what_can_not_be_is_refused_by_what_it_is() {
+    let mut rng = Rng::with_seed(9);
+    let regions = |artifact: &Artifact| artifact.regions.as_ref().map_or(0, |of| of.objects.len());
+    let good = std::iter::repeat_with(|| artifact(&mut rng))
+        .find(|artifact| regions(artifact) > 1 && artifact.bytecode.len() > 100)
+        .expect("one with regions");
+    let refused = |what: &str, change: &dyn Fn(&mut Artifact)| {
+        let mut artifact = good.clone();
+        change(&mut artifact);
+        let error = Artifact::decode(&artifact.encode(), &artifact.key, &LIMITS).err();
+        let text = error.map(|error| error.to_string());
+        assert!(text.as_ref().is_some_and(|text| text.contains(what)), "{what}: {text:?}");
+    };
+    fn objects(artifact: &mut Artifact) -> &mut Vec<(Pc, CodeObject)> {
+        &mut artifact.regions.as_mut().expect("regions").objects
+    }
+    refused("its bytecode has another hash", &|artifact| artifact.key.code_hash[9] ^= 1);
+    refused("its bytecode has another hash", &|artifact| artifact.bytecode.push(0));
+    refused("its configuration has another hash", &|artifact| artifact.key.baked.0[9] ^= 1);
+    refused("its configuration has another hash", &|artifact| artifact.config.gas[9] ^= 1);
+    refused("code outside of the text", &|of| of.code_len = of.text.len() as u32 + 1);
+    refused("an entry outside of the code", &|artifact| artifact.code_len = 1);
+    refused("more blocks than bytecode", &|of| of.blocks = of.bytecode.len() as u32 + 1);
+    refused("a JUMPDEST that is none", &|artifact| {
+        let pc = artifact.bytecode.iter().position(|&byte| byte != 0x5b).expect("another opcode");
+        artifact.entries.insert(Pc(pc as u32), 1, true);
+    });
+    let behind = |code: &[u8]| {
+        let mut entries = EntryTable::new(code.len() + 1, 1);
+        entries.insert(Pc(code.len() as u32), 1, false);
+        entries
+    };
+    refused("behind the code", &|artifact| artifact.entries = behind(&artifact.bytecode));
+    refused("regions of the baseline", &|artifact| {
+        artifact.regions.as_mut().expect("regions").rank = Rank::BASELINE;
+    });
+    refused("regions out of order", &|artifact| objects(artifact).swap(0, 1));
+    refused("regions out of order", &|artifact| {
+        let twice = objects(artifact)[0].clone();
+        objects(artifact).insert(0, twice);
+    });
+    refused("a region without an entry at its head", &|artifact| {
+        let code_len = artifact.bytecode.len();
+        objects(artifact)[0].1.entries = EntryTable::new(code_len, 0);
+    });
+    refused("outside of its text", &|of| {
+        objects(of)[0].1.records = objects(of)[0].1.text.len() + 4
+    });
+    refused("outside of its text", &|of| objects(of)[1].1.code_len = objects(of)[1].1.records + 1);
+    refused("not aligned", &|of| {
+        let object = &mut objects(of)[0].1;
+        object.text.extend([0; 8]);
+        object.records += 2;
+    });
 }
 
 #[test]
