@@ -148,7 +148,9 @@ fn what_one_process_wrote_another_one_runs() {
             .exits(0)
             .prints(&["programs loaded from the store"])
             .prints(&["0 with mismatches"]);
-        let ran = store.run(&["statetest", text(&state_test), "--tier", "aot", "--threads", "1"]).exits(0);
+        let ran = store
+            .run(&["statetest", text(&state_test), "--tier", "aot", "--threads", "1"])
+            .exits(0);
         ran.prints(&["2 programs loaded from the store"]).prints(&["3 passed, 0 failed"]);
         assert_eq!(store.files(), before, "{tier}: nothing is written");
     }
@@ -259,6 +261,10 @@ fn a_profile_says_what_is_compiled() {
     let bytes = |store: &Store| store.listed()["total"]["bytes"].as_u64().expect("a number");
     assert_eq!(store.artifacts(), whole.artifacts());
     assert!(bytes(&store) < bytes(&whole), "{} and {}", bytes(&store), bytes(&whole));
+    // What is not in it can be left out.
+    let only = [&build[..], &[LOOP, "--profiled-only", "--profile", text(&profile)]].concat();
+    let few = Store::new();
+    assert_eq!(total(&few.aot(&only).exits(0))[0], total(&whole.aot(&build).exits(0))[0]);
     // What is none is refused.
     fs::write(&profile, "what ran").expect("writable");
     let ran = store.aot(&[&build[..], &["--profile", text(&profile)]].concat());

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use kiln_runtime::{
     Backend, Compile, Config, ConfigBuilder, Engine, StoreMode, Tier, build_digest,
 };
-use kiln_store::{Access, DecodeLimits, Digest, Key, Loaded, Profile, Rank, Store};
+use kiln_store::{Access, CodeId, DecodeLimits, Digest, Key, Loaded, Profile, Rank, Store};
 use revm::primitives::{B256, hardfork::SpecId};
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-/// Codes after which what was compiled is written out and dropped, so that memory does not grow with the list.
+/// Codes that one engine compiles.
 const BATCH: usize = 256;
 /// What the store may grow to, unless the environment says something else: all there is room for.
 const BYTES_MAX: usize = 1 << 50;
@@ -58,6 +58,9 @@ pub(super) struct Arguments {
     /// Codes that are not in it are compiled whole. The store remembers it, too.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Leave out codes that are not in the profile.
+    #[arg(long, requires = "profile")]
+    profiled_only: bool,
     /// Threads that compile; as many as there are processors if not given.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -112,17 +115,21 @@ pub(super) fn run(
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
     let started = Instant::now();
-    let codes = codes::read(&arguments.codes, arguments.spec)?;
+    let mut codes = codes::read(&arguments.codes, arguments.spec)?;
     let config = config(arguments, path)?;
     let store = Store::open(path, Access::ReadWrite)?;
     if let Some(path) = &arguments.profile {
-        store.save_profile(&profile(path)?)?;
+        let profile = profile(path)?;
+        if arguments.profiled_only {
+            keep_known(&mut codes, &profile);
+        }
+        store.save_profile(&profile)?;
     }
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok());
     let build = Build {
         build: build_digest(&config.limits),
         rank: rank(arguments.tier.into()),
-        engine: Engine::new(config).map_err(|error| CliError::Engine(error.to_string()))?,
+        config,
         store,
         threads: threads.map_or(1, NonZeroUsize::get),
         progress: Progress::new(codes.len() as u64, "codes"),
@@ -161,13 +168,21 @@ fn profile(path: &Path) -> Result<Profile, CliError> {
     Ok(Profile { quarantined: Vec::new(), pending: Vec::new(), ..profile })
 }
 
+fn keep_known(codes: &mut Vec<Code>, profile: &Profile) {
+    let known: HashSet<CodeId> = profile.codes.iter().map(|code| code.id).collect();
+    codes.retain(|Code { bytecode, spec, .. }| {
+        let (code_hash, baked) = (bytecode.hash_slow().0, Digest::of_config(&tier::mainnet(*spec)));
+        known.contains(&CodeId { code_hash, baked })
+    });
+}
+
 /// A tier's number in the store.
 fn rank(tier: Tier) -> Rank {
     Rank::from_u8(tier as u8).unwrap_or(Rank::BASELINE)
 }
 
 struct Build {
-    engine: Engine,
+    config: Config,
     store: Store,
     build: Digest,
     rank: Rank,
@@ -180,10 +195,7 @@ impl Build {
     fn all(&self, codes: &[Code]) -> Result<Vec<Outcome>, CliError> {
         let mut outcomes = Vec::with_capacity(codes.len());
         for batch in codes.chunks(BATCH) {
-            outcomes.extend(self.batch(batch));
-            tier::flush(&self.engine);
-            // They are in the store: what is to come needs the room.
-            self.engine.clear();
+            outcomes.extend(self.batch(batch)?);
         }
         let saved: HashSet<Key> = self.store.keys()?.into_iter().collect();
         for outcome in &mut outcomes {
@@ -194,7 +206,10 @@ impl Build {
         Ok(outcomes)
     }
 
-    fn batch(&self, codes: &[Code]) -> Vec<Outcome> {
+    /// With an engine of its own, so that memory does not grow with the list.
+    fn batch(&self, codes: &[Code]) -> Result<Vec<Outcome>, CliError> {
+        let engine = Engine::new(self.config.clone());
+        let engine = engine.map_err(|error| CliError::Engine(error.to_string()))?;
         let next = AtomicUsize::new(0);
         let outcomes = Mutex::new(Vec::with_capacity(codes.len()));
         let work = || {
@@ -202,7 +217,7 @@ impl Build {
             while let Some(index) =
                 Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < codes.len())
             {
-                let outcome = self.code(&codes[index]);
+                let outcome = self.code(&engine, &codes[index]);
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
                 self.progress.inc();
             }
@@ -213,12 +228,13 @@ impl Build {
             }
             work();
         });
+        tier::flush(&engine);
         let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcomes.sort_unstable_by_key(|(index, _)| *index);
-        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    fn code(&self, code: &Code) -> Outcome {
+    fn code(&self, engine: &Engine, code: &Code) -> Outcome {
         let Code { bytecode, spec, .. } = code;
         let baked = tier::mainnet(*spec);
         let key = Key::new(bytecode.original_byte_slice(), &baked, self.build, self.rank);
@@ -228,7 +244,7 @@ impl Build {
             Ok(Loaded::Missing | Loaded::Bad(_)) => {}
             Err(error) => return Outcome::Failed(error.to_string()),
         }
-        match self.engine.compile(bytecode, B256::new(key.code_hash), &baked) {
+        match engine.compile(bytecode, B256::new(key.code_hash), &baked) {
             Ok(program) => Outcome::Built(Key { rank: rank(program.tier()), ..key }),
             Err(error) => Outcome::Failed(error.to_string()),
         }
