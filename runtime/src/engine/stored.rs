@@ -6,7 +6,7 @@
 
 use super::shared::Shared;
 use crate::{
-    backend::{Failure, Handle, Job, thread_cpu_ns},
+    backend::{Failure, Handle, Job, Refusal, thread_cpu_ns},
     compile::{CompileError, place_in},
     config::Compile,
     hooks::{CompileThread, Tier},
@@ -125,17 +125,18 @@ impl Shared {
 
     /// Loads the next of the programs that are to be there before they are asked for. False if there are no more.
     pub(super) fn preload_one(&self, persist: &Persist, back: &Handle<Self>) -> bool {
-        let Some(code) = persist.next_preload() else { return false };
+        let Some((code, _under_way)) = persist.next_preload() else { return false };
         let mut stats = Stats::default();
         let start_ns = thread_cpu_ns();
-        let enough = self.preload(persist, back, &code, &mut stats);
+        if self.preload(persist, back, &code, &mut stats) {
+            persist.end_preload();
+        }
         stats.store_load_cpu_ns = thread_cpu_ns().saturating_sub(start_ns);
-        persist.preloaded(enough);
         self.count(stats);
         true
     }
 
-    /// Loads a code's program, if that is worth it. Whether there is no room for more.
+    /// Loads a code's program, if there is none. Whether it is over: without room, or while nothing is published.
     fn preload(
         &self,
         persist: &Persist,
@@ -157,8 +158,7 @@ impl Shared {
             return false;
         }
         let mut full = false;
-        // Who is at it already, or has the engine paused, is asked when the code is called.
-        let _ = back.compile_with(&slot, self.config.first_tier, |job| {
+        let outcome = back.compile_with(&slot, self.config.first_tier, |job| {
             let subject = Subject {
                 bytecode: &slot.bytecode,
                 baked: &slot.baked.config,
@@ -178,7 +178,8 @@ impl Shared {
                 }
             }
         });
-        full
+        // Who is at it already loads it, too.
+        full || matches!(outcome, Err(Refusal::Off | Refusal::ShutDown | Refusal::Paused))
     }
 
     /// Looks after huge pages, if so many programs were loaded since the last time.
