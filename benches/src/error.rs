@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use kiln::{ConfigError, EngineError, fixture::FixtureError};
+use kiln_store::StoreError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -22,6 +23,9 @@ pub enum BenchError {
     /// The frame that the measurement of a hit runs again and again is not there or not compiled.
     #[error("measuring a hit: {0}")]
     Hit(String),
+    /// A store that can not be written or read.
+    #[error("measuring restarts: {0}")]
+    Store(String),
     /// The system does not say what children took.
     #[error("CPU time of children: {0}")]
     Usage(#[source] std::io::Error),
@@ -43,4 +47,10 @@ pub enum BenchError {
         /// The first difference.
         mismatch: String,
     },
+}
+
+impl From<StoreError> for BenchError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }

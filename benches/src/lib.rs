@@ -1,7 +1,7 @@
 //! What kiln costs and what it brings, measured in one process.
 //!
 //! **Owns** the measurements ([`Startup`], [`Compilation`], [`Ready`], [`WorkerStart`],
-//! [`Transactions`], [`Stream`], [`Hit`], [`slots`]) and the words they are reported in.
+//! [`Transactions`], [`Stream`], [`Hit`], [`slots`], [`restart`]) and the words they are reported in.
 //!
 //! **Callers guarantee** a release build and a machine that does little else.
 //!
@@ -13,6 +13,7 @@ pub mod frames;
 mod goals;
 mod hit;
 mod report;
+pub mod restart;
 pub mod slots;
 mod startup;
 pub mod stream;

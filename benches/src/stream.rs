@@ -7,6 +7,7 @@
 
 mod report;
 
+pub(crate) use report::Range;
 pub use report::{first, many, warm};
 
 use crate::{BenchError, Subject};
@@ -124,7 +125,7 @@ impl Stream<'_> {
 }
 
 /// Waits until compile threads have nothing left to do.
-fn settle(engine: &Engine) {
+pub(crate) fn settle(engine: &Engine) {
     let start = Instant::now();
     let idle = |stats: &Stats| stats.events_waiting + stats.jobs_waiting + stats.jobs_running == 0;
     while !idle(&engine.stats()) && start.elapsed() < SETTLE_MAX {
@@ -145,7 +146,7 @@ fn plain(block: &Subject) -> Result<Duration, BenchError> {
     Ok(executed.elapsed)
 }
 
-fn tiered(block: &Subject, engine: &Engine) -> Result<Duration, BenchError> {
+pub(crate) fn tiered(block: &Subject, engine: &Engine) -> Result<Duration, BenchError> {
     let mut evm = Tiered::mainnet(plain_evm(&block.prepared), engine.clone());
     let executed = execute(&mut evm, &block.prepared.txs);
     let database = evm.into_inner().ctx.journaled_state.database;

@@ -27,8 +27,8 @@ pub struct Perturb {
     pub tiny_regions: bool,
     /// Every way out is taken. Blocks of the baseline and of its evaluator leave at their end, and in front of each
     /// computed jump; guarded helpers refuse; behind an instruction that the host ran, compiled code is left; each poll at
-    /// a back-edge leaves. What the interpreter runs goes on in compiled code at the next block of any kind. Within an optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there
-    /// are none.
+    /// a back-edge leaves. What the interpreter runs goes on in compiled code at the next block of any kind. Within an
+    /// optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there are none.
     pub every_exit: bool,
     /// Nothing is kept. The baseline and its evaluator bring all words home behind each instruction and forget what
     /// is known of them (but for a jump's destination that was pushed in front of it). In optimised regions each block

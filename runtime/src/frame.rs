@@ -95,21 +95,12 @@ pub(crate) enum Order {
 pub(crate) trait Safepoints {
     /// Back-edges between entry and exit of compiled code, at most.
     const POLL: u32 = POLL_BACK_EDGES;
+    /// Whether what is interpreted goes on in compiled code at any entry, not only at those that jumps lead to.
+    const ANY_ENTRY: bool = false;
 
     /// What compiled code calls.
     fn helpers<H: Host>() -> &'static HelperTable {
         Helpers::<H>::table()
-    }
-
-    /// Interprets between compiled blocks.
-    fn between<H: Host>(
-        between: Between<'_>,
-        interpreter: &mut Interp,
-        host: &mut H,
-        tables: Tables<'_, H>,
-        held: &Held<'_>,
-    ) -> Stopped {
-        between.run(interpreter, host, tables, held)
     }
 
     /// What happens at this one.
@@ -326,8 +317,9 @@ fn leg<H: Host, S: Safepoints>(
                 let (interp, host) = unsafe { (&mut *(*run).interpreter, &mut *(*run).host) };
                 let (entries, leads) = (Some(program.entries()), entry.is_none());
                 // SAFETY: compiled code is not running, so nothing else uses the pointer.
-                let between = Between { entries, leads, published, memo: unsafe { &mut *memo } };
-                match S::between(between, interp, host, tables, held) {
+                let memo = unsafe { &mut *memo };
+                let between = Between { entries, leads, any: S::ANY_ENTRY, published, memo };
+                match between.run(interp, host, tables, held) {
                     Stopped::Frame(halt) => {
                         end(interp, halt);
                         return Ok(());

@@ -1,6 +1,7 @@
 //! What ends the command early.
 
 use kiln::{fixture::FixtureError, statetest::StateTestError};
+use kiln_store::StoreError;
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -31,6 +32,9 @@ pub(crate) enum CliError {
     /// The engine does not start here.
     #[error("{0}")]
     Engine(String),
+    /// A store that can not be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// Standard output can not be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),

@@ -4,9 +4,8 @@ use super::{
     Verdict,
     error::CliError,
     output::{Output, grouped},
-    progress,
+    progress::Progress,
 };
-use indicatif::ProgressBar;
 use kiln_harness::hunt::{Found, Hunter, INPUTS, LIMITS, Tally};
 use kiln_runtime::EngineError;
 use std::{
@@ -63,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         start: Instant::now(),
         next: AtomicU64::new(arguments.seed),
         timed_out: AtomicBool::new(false),
-        bar: progress::bar(usize::try_from(arguments.sets).unwrap_or(usize::MAX), "program sets"),
+        progress: Progress::new(arguments.sets, "program sets"),
         said: Mutex::default(),
     };
     let ran: Result<(), EngineError> = thread::scope(|scope| {
@@ -75,7 +74,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
         })
     });
     ran.map_err(|error| CliError::Engine(error.to_string()))?;
-    hunt.bar.finish_and_clear();
+    hunt.progress.finish();
     hunt.print(output)
 }
 
@@ -93,7 +92,7 @@ struct Hunt<'a> {
     start: Instant,
     next: AtomicU64,
     timed_out: AtomicBool,
-    bar: ProgressBar,
+    progress: Progress,
     said: Mutex<Said>,
 }
 
@@ -117,7 +116,7 @@ impl Hunt<'_> {
                 true => hunter.sweep(seed, inputs.unwrap_or(LIMITS)),
                 false => hunter.set(seed, inputs.unwrap_or(INPUTS)),
             };
-            self.bar.inc(1);
+            self.progress.inc();
             self.said().found.extend(found);
         }
         let mut said = self.said();

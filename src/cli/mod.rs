@@ -1,6 +1,7 @@
 //! Arguments, dispatch, and exit codes: 0 if all is well, 1 for a mismatch, 2 for bad usage or
 //! unreadable input.
 
+mod aot;
 mod check;
 mod code;
 mod compile;
@@ -41,6 +42,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     Hunt(hunt::Arguments),
+    Aot(aot::Arguments),
 }
 
 /// Whether the results were as expected.
@@ -84,5 +86,6 @@ fn run(command: Command, output: &mut Output) -> Result<Verdict, CliError> {
         Command::Record(arguments) => record::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Hunt(arguments) => hunt::run(&arguments, output),
+        Command::Aot(arguments) => aot::run(&arguments, output),
     }
 }

@@ -1,9 +1,11 @@
 //! Standard output, where a reader that went away is an error and not a panic; and the units of
 //! what is written there.
 
+use comfy_table::{CellAlignment, Table, presets};
 use std::{
     fmt,
     io::{self, BufWriter, IsTerminal, StdoutLock, Write},
+    ops::Range,
 };
 
 /// Standard output.
@@ -34,6 +36,22 @@ impl Output {
     pub(crate) fn is_terminal(&self) -> bool {
         self.0.get_ref().is_terminal()
     }
+}
+
+/// An empty table, with rules for a terminal; the columns in `numbers` are aligned at the right.
+pub(crate) fn table(is_terminal: bool, header: &[&str], numbers: Range<usize>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(if is_terminal { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING });
+    table.set_header(header);
+    for column in table.column_iter_mut().skip(numbers.start).take(numbers.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// How many programs came from a store.
+pub(crate) fn loaded(programs: u64) -> String {
+    format!("{} programs loaded from the store", grouped(programs))
 }
 
 /// Nanoseconds in the unit that fits.

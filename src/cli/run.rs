@@ -4,7 +4,7 @@ use super::{
     Verdict, code,
     error::CliError,
     output::{Output, duration, grouped},
-    tier::{Runner, Tier},
+    tier::{Choice, Runner, Tier},
 };
 use clap::builder::NonEmptyStringValueParser;
 use kiln::fixture::{DbAccount, FixtureDb, Prepared, parse_spec};
@@ -15,7 +15,7 @@ use revm::{
     primitives::{Address, B256Map, Bytes, TxKind, U256, address, hardfork::SpecId},
     state::AccountInfo,
 };
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 /// Where the code is.
 const CONTRACT: Address = address!("cccccccccccccccccccccccccccccccccccccccc");
@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// What runs the code.
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     tier: Tier,
+    /// Keep machine code in this folder, and take from it what is there: in place of KILN_STORE.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
 }
 
 /// Parses a fork's name for clap.
@@ -67,8 +70,10 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     for tx in &mut prepared.txs {
         (tx.gas_limit, tx.value) = (arguments.gas, arguments.value);
     }
-    let runner = Runner::new(arguments.tier, None, None)?;
+    let (tier, store) = (arguments.tier, arguments.store.clone());
+    let runner = Runner::new(&Choice { tier, compile: None, force: None, store })?;
     let (mut executed, _) = runner.run(&prepared);
+    runner.flush();
     let elapsed = executed.elapsed.as_nanos().try_into().unwrap_or(u64::MAX);
     match executed.results.pop() {
         Some(Ok(result)) => print(&result, output)?,

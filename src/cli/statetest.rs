@@ -3,9 +3,9 @@
 use super::{
     Verdict,
     error::CliError,
-    output::{Output, grouped},
+    output::{Output, grouped, loaded},
     progress,
-    tier::{Runner, Tier},
+    tier::{Choice, Runner, Tier},
 };
 use kiln::statetest::{self, Failure, Golden, Options};
 use kiln_runtime::Force;
@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// code at its first frame. Each EVM counts for itself. Slow.
     #[arg(long, value_name = "MODES")]
     force: Option<Force>,
+    /// Keep machine code in this folder, and take from it what is there: in place of KILN_STORE.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// Compare gas, result and output with this file too: lines of `[path, test, fork, d, g, v,
     /// gas_used, result, output]`, plain or gzip.
     #[arg(long, value_name = "FILE")]
@@ -53,7 +56,9 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let golden = arguments.golden.as_deref().map(Golden::load).transpose()?;
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok());
     let options = Options { threads: threads.unwrap_or(NonZeroUsize::MIN), golden };
-    let runner = Runner::new(arguments.tier, None, arguments.force)?;
+    let Arguments { tier, force, store, .. } = arguments;
+    let choice = Choice { tier: *tier, compile: None, force: *force, store: store.clone() };
+    let runner = Runner::new(&choice)?;
 
     let bar = progress::bar(files.len(), "state tests");
     let execute = |input: statetest::Input<'_>| match arguments.compare {
@@ -63,6 +68,7 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     let report = statetest::run(&files, &options, &execute, &|| bar.inc(1));
     bar.finish_and_clear();
     let report = report?;
+    runner.flush();
 
     report
         .failures
@@ -78,6 +84,9 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict,
     if options.golden.is_some() {
         let golden = grouped(report.golden as u64);
         output.line(format_args!("{golden} variants compared with golden results"))?;
+    }
+    if choice.has_store() {
+        output.line(loaded(runner.stats().store_hits))?;
     }
     output.line(format_args!("{} passed, {} failed", report.passed, report.failures.len()))?;
     Ok(Verdict::of(report.failures.is_empty()))

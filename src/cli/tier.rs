@@ -12,7 +12,10 @@ use kiln_harness::{
     handler::TracedContext,
 };
 use kiln_ir::{Limits, OpcodeSet};
-use kiln_runtime::{Backend, Config, ConfigBuilder, ConfigError, Engine, Force, Stats, Tiered};
+use kiln_runtime::{
+    Backend, Config, ConfigBuilder, ConfigError, Engine, EngineError, Force, Stats, StoreMode,
+    Tiered,
+};
 use revm::{
     DatabaseCommit, ExecuteCommitEvm,
     bytecode::Bytecode,
@@ -21,7 +24,11 @@ use revm::{
     interpreter::{instructions::gas_table_spec, interpreter::EthInterpreter},
     primitives::{B256, hardfork::SpecId},
 };
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// What runs bytecode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,6 +45,25 @@ pub(crate) enum Tier {
     Evaluator,
     /// Code is interpreted at first, and compiled once it was seen to be used again.
     Auto,
+    /// Only machine code that the store has is run, and nothing is compiled or written.
+    Aot,
+}
+
+/// What an engine is made with, besides what the environment says.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) tier: Tier,
+    pub(crate) compile: Option<Compile>,
+    pub(crate) force: Option<Force>,
+    /// The folder of its store.
+    pub(crate) store: Option<PathBuf>,
+}
+
+impl Choice {
+    /// Whether machine code is kept, or was.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.is_some() || self.tier == Tier::Aot
+    }
 }
 
 /// How much of a contract is compiled.
@@ -58,6 +84,7 @@ impl fmt::Display for Tier {
             Self::Tier1 => "tier1",
             Self::Evaluator => "evaluator",
             Self::Auto => "auto",
+            Self::Aot => "aot",
         })
     }
 }
@@ -74,6 +101,9 @@ impl From<Compile> for kiln_runtime::Compile {
 /// Rounds after which the `auto` tier counts as warm, however many frames it was told to interpret.
 const AUTO_ROUNDS_MAX: u32 = 64;
 
+/// How long what is still to be saved may take.
+const FLUSH_MAX: Duration = Duration::from_secs(120);
+
 /// What runs bytecode, ready to be used from several threads.
 pub(crate) enum Runner {
     /// revm's interpreter.
@@ -84,22 +114,26 @@ pub(crate) enum Runner {
 
 impl Runner {
     /// The options given, then the environment's, then the tier's own.
-    pub(crate) fn new(
-        tier: Tier,
-        compile: Option<Compile>,
-        force: Option<Force>,
-    ) -> Result<Self, CliError> {
-        let config = config(tier, compile, force).map_err(|error| usage(&error))?;
-        if tier == Tier::Interpreter {
+    pub(crate) fn new(choice: &Choice) -> Result<Self, CliError> {
+        let config = config(choice)?;
+        if choice.tier == Tier::Interpreter {
             return Ok(Self::Plain);
         }
         match Engine::new(config) {
             Ok(engine) => Ok(Self::Tiered(engine)),
-            Err(error) if tier == Tier::Auto => {
+            Err(error @ EngineError::Store(_)) => Err(CliError::Engine(error.to_string())),
+            Err(error) if choice.tier == Tier::Auto => {
                 tracing::warn!(%error, "everything is interpreted");
                 Ok(Self::Plain)
             }
             Err(error) => Err(CliError::Engine(error.to_string())),
+        }
+    }
+
+    /// Writes out what is still to be saved, if there is a store to save it in.
+    pub(crate) fn flush(&self) {
+        if let Self::Tiered(engine) = self {
+            flush(engine);
         }
     }
 
@@ -203,11 +237,8 @@ where
 
 /// The options of a tier's engine. An option given wins over the environment, which wins over what
 /// the tier would have without it. To name a compiler is to ask for it.
-fn config(
-    tier: Tier,
-    compile: Option<Compile>,
-    force: Option<Force>,
-) -> Result<Config, ConfigError> {
+fn config(choice: &Choice) -> Result<Config, CliError> {
+    let Choice { tier, compile, force, store } = choice;
     let own = match tier {
         Tier::Interpreter | Tier::Auto => Config::builder(),
         Tier::Tier0 | Tier::Evaluator => Config::eager().into(),
@@ -215,22 +246,51 @@ fn config(
             ConfigBuilder::from(Config::eager()).first_tier(kiln_runtime::Tier::Optimised)
         }
         Tier::Tier1 => ConfigBuilder::from(Config::eager()).first_tier(kiln_runtime::Tier::Tier1),
+        // Loaded by the thread that calls a code first: the same each time.
+        Tier::Aot => Config::builder().compile_threads(0).store_preload(false),
     };
-    let stated = own.env()?;
+    let stated = own.env().map_err(|error| usage(&error))?;
     let mut stated = match tier {
         Tier::Interpreter | Tier::Auto => stated,
         Tier::Tier0 | Tier::Optimised | Tier::Tier1 => {
             stated.enabled(true).backend(Backend::Native)
         }
         Tier::Evaluator => stated.enabled(true).backend(Backend::Evaluator),
+        Tier::Aot => stated.enabled(true).backend(Backend::Native).store_mode(StoreMode::ReadOnly),
     };
-    if let Some(compile) = compile {
-        stated = stated.compile(compile.into());
-    }
+    stated = match (tier, compile) {
+        (Tier::Aot, Some(_)) => {
+            return Err(CliError::Usage("--tier aot compiles nothing: no --compile".to_owned()));
+        }
+        (Tier::Aot, None) => stated.compile(kiln_runtime::Compile::Stored),
+        (_, Some(compile)) => stated.compile((*compile).into()),
+        (_, None) => stated,
+    };
     if let Some(force) = force {
-        stated = stated.force(force);
+        stated = stated.force(*force);
     }
-    stated.build()
+    if let Some(store) = store {
+        stated = stated.store(Some(absolute(store)?));
+    }
+    let config = stated.build().map_err(|error| usage(&error))?;
+    if *tier == Tier::Aot && config.store.is_none() {
+        return Err(CliError::Usage("--tier aot runs what a store has: --store DIR".to_owned()));
+    }
+    Ok(config)
+}
+
+/// Waits until everything is saved that an engine is to save. Whoever needs it to be there looks.
+pub(crate) fn flush(engine: &Engine) {
+    let Config { store, store_mode, .. } = engine.config();
+    let saves = store.is_some() && *store_mode != StoreMode::ReadOnly;
+    if saves && !engine.flush_store(FLUSH_MAX) {
+        tracing::warn!("not all machine code could be saved");
+    }
+}
+
+/// The folder of a store, wherever this process goes.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| CliError::File { path: path.to_path_buf(), error })
 }
 
 /// The bounds that the environment states.

@@ -18,6 +18,6 @@ pub use error::{StateTestError, VariantError};
 pub use golden::{Golden, GoldenResult, describe};
 pub use roots::{logs_root, state_root};
 pub use runner::{
-    Failure, Input, Options, Outcome, Report, StateTestDb, StateTestEvm, database, find, plain,
-    plain_evm, run,
+    Failure, Input, Options, Outcome, Report, StateTestDb, StateTestEvm, codes, database, find,
+    plain, plain_evm, run,
 };

@@ -8,7 +8,7 @@ use revm::{
     context_interface::result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
     database::{CacheState, EmptyDB, State, bal::EvmDatabaseError},
     handler::MainnetContext,
-    primitives::{U256, hardfork::SpecId},
+    primitives::{Bytes, U256, hardfork::SpecId},
 };
 use revm_statetest_types::{SpecName, Test, TestSuite, TestUnit};
 use std::{
@@ -119,6 +119,21 @@ pub fn find(paths: &[PathBuf], skip: &[String]) -> Result<Vec<PathBuf>, FixtureE
     Ok(files)
 }
 
+/// The codes of a file's accounts before its transactions, under each fork that revm has and a variant is for. A code
+/// comes as often as there are accounts with it.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn codes(path: &Path) -> Result<Vec<(SpecId, Bytes)>, StateTestError> {
+    let mut codes = Vec::new();
+    for unit in suite(path)?.0.values() {
+        for spec in unit.post.keys().filter_map(spec_id) {
+            codes.extend(unit.pre.values().map(|account| (spec, account.code.clone())));
+        }
+    }
+    Ok(codes)
+}
+
 /// Runs all variants of the files through `execute`, which may find differences of its own, one line each;
 /// `progress` is called after each file.
 ///
@@ -165,12 +180,8 @@ fn run_file<E>(path: &Path, options: &Options, execute: &E) -> Result<Report, St
 where
     E: Fn(Input<'_>) -> Result<Outcome, Vec<String>>,
 {
-    let bytes = fixture::read(path)
-        .map_err(|error| StateTestError::Io { path: path.to_path_buf(), error })?;
-    let suite: TestSuite = serde_json::from_slice(&bytes)
-        .map_err(|error| StateTestError::Json { path: path.to_path_buf(), error })?;
     let mut report = Report::default();
-    for (name, unit) in &suite.0 {
+    for (name, unit) in &suite(path)?.0 {
         let malformed =
             |what| StateTestError::Malformed { path: path.to_path_buf(), test: name.clone(), what };
         validate(unit).map_err(malformed)?;
@@ -187,6 +198,13 @@ where
         }
     }
     Ok(report)
+}
+
+fn suite(path: &Path) -> Result<TestSuite, StateTestError> {
+    let bytes = fixture::read(path)
+        .map_err(|error| StateTestError::Io { path: path.to_path_buf(), error })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| StateTestError::Json { path: path.to_path_buf(), error })
 }
 
 /// Everything that `revm_statetest_types` would index or convert without asking.

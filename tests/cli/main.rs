@@ -1,5 +1,6 @@
 //! The built command: exit codes, messages, and the shape of what it prints.
 
+mod aot;
 mod check;
 mod compile;
 mod environment;
@@ -49,6 +50,12 @@ impl Ran {
         assert!(self.stderr.lines().any(says), "stderr: {}\nlacks: {parts:?}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
+    }
+
+    /// Asserts that a message on standard error names a file.
+    #[track_caller]
+    fn complains_of(&self, file: &Path) {
+        assert!(self.stderr.contains(text(file)), "stderr: {}", self.stderr);
     }
 
     /// Asserts that a line of standard output holds all of these.

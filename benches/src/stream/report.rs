@@ -10,7 +10,7 @@ const WORST: usize = 5;
 
 /// A median and what lies around it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
+pub(crate) struct Range {
     median: f64,
     min: f64,
     max: f64,
@@ -18,7 +18,7 @@ struct Range {
 
 impl Range {
     /// Of nothing: zeros.
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or_default();
         Self { median: at(values.len() / 2), min: at(0), max: at(values.len().saturating_sub(1)) }

@@ -3,6 +3,7 @@
 //! **Owns** the odds, and the stream of numbers that decide. **Never** looks at anything else, so the same
 //! seed decides the same.
 
+use fastrand::Rng;
 use kiln_abi::Pc;
 
 /// Programs of a code from which on its program is neither exchanged nor dropped any more: a loop has
@@ -24,28 +25,19 @@ pub(super) enum Drawn {
     Promote,
 }
 
-/// A stream of numbers: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+/// A stream of numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Mix {
-    state: u64,
-}
+pub(super) struct Mix(Rng);
 
 impl Mix {
-    pub(super) const fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Rng::with_seed(seed))
     }
 
     /// `code_len` is of the code that runs.
     pub(super) fn at_safepoint(&mut self, code_len: usize) -> Drawn {
-        self.state = self.state.wrapping_add(code_len as u64);
-        match self.next() % 64 {
+        self.0.seed(self.0.get_seed().wrapping_add(code_len as u64));
+        match self.0.u8(..64) {
             0..=37 => Drawn::Enter,
             38..=57 => Drawn::Interpret,
             58..=60 => Drawn::Swap,
@@ -56,13 +48,13 @@ impl Mix {
 
     /// Whether a frame that lost its program has one again at this JUMPDEST.
     pub(super) fn resumes_here(&mut self) -> bool {
-        self.next().is_multiple_of(4)
+        self.0.u8(..4) == 0
     }
 }
 
 /// Whether the `nth` program of a code lacks the block at `pc`: one of six does.
 pub(super) fn leaves_out(seed: u64, nth: u32, pc: Pc) -> bool {
-    Mix::new(seed ^ u64::from(nth) << 32 ^ u64::from(pc.0)).next().is_multiple_of(6)
+    Rng::with_seed(seed ^ u64::from(nth) << 32 ^ u64::from(pc.0)).u8(..6) == 0
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub(crate) struct Between<'a> {
     pub(super) entries: Option<RawEntries<'a>>,
     /// Whether the first instruction begins a block.
     pub(super) leads: bool,
+    /// Whether compiled code is entered also within what is a block for the interpreter:
+    /// [`Safepoints::ANY_ENTRY`].
+    pub(super) any: bool,
     pub(super) published: u32,
     pub(super) memo: &'a mut Memo,
 }
@@ -38,30 +41,8 @@ impl Between<'_> {
         tables: Tables<'_, H>,
         held: &Held<'_>,
     ) -> Stopped {
-        self.reported::<false, H>(interpreter, host, tables, held)
-    }
-
-    /// The same; goes on in compiled code at any entry, also within what is a block for the interpreter.
-    pub(super) fn run_to_any<H: Host>(
-        self,
-        interpreter: &mut Interp,
-        host: &mut H,
-        tables: Tables<'_, H>,
-        held: &Held<'_>,
-    ) -> Stopped {
-        self.reported::<true, H>(interpreter, host, tables, held)
-    }
-
-    #[inline(always)]
-    fn reported<const ANY: bool, H: Host>(
-        self,
-        interpreter: &mut Interp,
-        host: &mut H,
-        tables: Tables<'_, H>,
-        held: &Held<'_>,
-    ) -> Stopped {
         held.dump.interpret(interpreter);
-        let stopped = self.interpret::<ANY, H>(interpreter, host, tables, held);
+        let stopped = self.interpret(interpreter, host, tables, held);
         if !matches!(stopped, Stopped::Frame(_)) {
             held.dump.stopped(interpreter);
         }
@@ -69,14 +50,14 @@ impl Between<'_> {
     }
 
     #[inline(always)]
-    fn interpret<const ANY: bool, H: Host>(
+    fn interpret<H: Host>(
         self,
         interpreter: &mut Interp,
         host: &mut H,
         tables: Tables<'_, H>,
         held: &Held<'_>,
     ) -> Stopped {
-        let Self { entries, leads, published, memo } = self;
+        let Self { entries, leads, any, published, memo } = self;
         let counting = held.hot_from.map(|hot_from| {
             heat::set_hot_from(hot_from);
             let code = Code::Known { slot: held.slot, published };
@@ -104,8 +85,7 @@ impl Between<'_> {
             return Stopped::Newer;
         }
         let replaced = !held.slot.baked.config.replaced.is_empty();
-        let mut watching =
-            Watching { entries, memo, counting, replaced: replaced || ANY, any: ANY };
+        let mut watching = Watching { entries, memo, counting, replaced: replaced || any, any };
         let tables = (tables.instructions, tables.gas);
         let (stopped, steps) = interpret(interpreter, host, tables, &mut watching);
         held.stats.interpreted_instructions.add(steps);
@@ -128,7 +108,7 @@ pub(super) fn without<H: Host, S: Safepoints>(
     // SAFETY: made from the frame run's exclusive reference; no compiled code runs that shares it.
     let memo = unsafe { &mut *memo };
     // A frame begins, or goes on behind a call.
-    match (Between { entries: None, leads: true, published, memo }).run(
+    match (Between { entries: None, leads: true, any: false, published, memo }).run(
         interpreter,
         host,
         tables,

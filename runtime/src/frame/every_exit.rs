@@ -5,13 +5,8 @@
 //! them a frame run has is known when it is compiled, so that others pay nothing. **Never** changes what
 //! happens at safepoints: that is for the [`Safepoints`] within.
 
-use super::{Held, Order, Pinned, Safepoints, Tables, between::Between};
-use crate::{
-    helpers::{Helpers, Interp},
-    interpret::Stopped,
-    program::Program,
-    slot::Slot,
-};
+use super::{Order, Pinned, Safepoints};
+use crate::{helpers::Helpers, program::Program, slot::Slot};
 use kiln_abi::HelperTable;
 use revm::interpreter::Host;
 use std::sync::Arc;
@@ -21,19 +16,10 @@ pub(crate) struct EveryExit<S>(pub(crate) S);
 
 impl<S: Safepoints> Safepoints for EveryExit<S> {
     const POLL: u32 = 0;
+    const ANY_ENTRY: bool = true;
 
     fn helpers<H: Host>() -> &'static HelperTable {
         Helpers::<H>::leaving()
-    }
-
-    fn between<H: Host>(
-        between: Between<'_>,
-        interpreter: &mut Interp,
-        host: &mut H,
-        tables: Tables<'_, H>,
-        held: &Held<'_>,
-    ) -> Stopped {
-        between.run_to_any::<H>(interpreter, host, tables, held)
     }
 
     fn order(&mut self, program: &Program) -> Order {

@@ -3,25 +3,21 @@
 use super::{
     super::{
         error::CliError,
-        tier::{Compile, Runner, Tier, interpret},
+        tier::{Choice, Runner, Tier, interpret},
     },
     report::Row,
 };
 use kiln::fixture::{
     Executed, FixtureDb, FixtureError, Loaded, Prepared, StepCount, check, count_steps,
 };
-use kiln_runtime::{Force, Stats};
+use kiln_runtime::Stats;
 use revm::primitives::B256;
 
 /// What to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The chosen tier.
-    pub(super) tier: Tier,
-    /// How much it compiles.
-    pub(super) compile: Option<Compile>,
-    /// What is forced.
-    pub(super) force: Option<Force>,
+    /// What runs it.
+    pub(super) choice: Choice,
     /// Whether the interpreter is measured in turns with it.
     pub(super) compare: bool,
     /// Measured rounds.
@@ -34,11 +30,12 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
     // First, because it also does what is done once a process: the KZG precompile's set-up takes
     // seconds.
     let steps = count_steps(&prepared);
-    let runner = Runner::new(plan.tier, plan.compile, plan.force)?;
-    let mut times = Times::new(loaded, &prepared, plan.tier);
+    let tier = plan.choice.tier;
+    let runner = Runner::new(&plan.choice)?;
+    let mut times = Times::new(loaded, &prepared, tier);
 
-    for round in runner.warm_up(&prepared, plan.tier) {
-        times.check(plan.tier, &round)?;
+    for round in runner.warm_up(&prepared, tier) {
+        times.check(tier, &round)?;
     }
     let before = runner.stats();
     for round in 0..plan.rounds {
@@ -52,6 +49,7 @@ pub(super) fn measure(loaded: &Loaded, plan: &Plan) -> Result<(Row, String), Cli
             times.interpreter_round()?;
         }
     }
+    runner.flush();
     let stats = runner.stats();
     let share = native_share(&prepared, plan, &runner, &steps, &(stats - before));
     Ok((times.row(share, &stats), format!("{stats:#?}")))
@@ -147,7 +145,8 @@ impl<'a> Times<'a> {
             compile_cpu_ns: stats.compile_cpu_ns,
             programs: stats.programs,
             regions: stats.regions,
-            code_bytes: stats.code_bytes,
+            loaded: stats.store_hits,
+            code_bytes: stats.code_bytes + stats.store_loaded_bytes,
             native_instructions: native,
             contract_instructions: contract,
         }

@@ -8,7 +8,7 @@ use super::{
     error::CliError,
     output::Output,
     progress,
-    tier::{Compile, Tier},
+    tier::{Choice, Compile, Tier},
 };
 use kiln::fixture::{self, load_all};
 use kiln_runtime::Force;
@@ -21,7 +21,8 @@ use std::{fs, num::NonZeroUsize, path::PathBuf};
 /// Times are of all transactions of a fixture with their commits, on a fresh state each round;
 /// medians over the rounds. A tier is warm when it is measured: with `--compile all` a first round
 /// compiles, with `--compile seen` a recording round says which blocks to compile; `--tier auto`
-/// decides itself what to compile, in a few rounds, unless it is told.
+/// decides itself what to compile, in a few rounds, unless it is told. `--tier aot` compiles nothing:
+/// it loads what the store has in a first round, with a new engine for each fixture.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Fixture files, plain or gzip, or folders of them.
@@ -39,6 +40,9 @@ pub(super) struct Arguments {
     /// code at its first frame. Each EVM counts for itself. Slow.
     #[arg(long, value_name = "MODES")]
     force: Option<Force>,
+    /// Keep machine code in this folder, and take from it what is there: in place of KILN_STORE.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// Measured rounds; 5 with --compare, else 1.
     #[arg(long, value_name = "N")]
     rounds: Option<NonZeroUsize>,
@@ -60,8 +64,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, output: &mut Output) -> Result<Verdict, CliError> {
     let files = load_all(&arguments.paths)?;
     let rounds = arguments.rounds.map_or(if arguments.compare { 5 } else { 1 }, NonZeroUsize::get);
-    let (tier, compile, compare) = (arguments.tier, arguments.compile, arguments.compare);
-    let plan = Plan { tier, compile, force: arguments.force, compare, rounds };
+    let Arguments { tier, compile, force, store, compare, .. } = arguments;
+    let (tier, compile, force, compare) = (*tier, *compile, *force, *compare);
+    let choice = Choice { tier, compile, force, store: store.clone() };
+    let plan = Plan { choice, compare, rounds };
 
     let bar = progress::bar(files.len(), "fixtures");
     let mut report = Report::default();

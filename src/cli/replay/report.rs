@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        output::{Output, duration, grouped},
+        output::{Output, duration, grouped, loaded, table},
         tier::Tier,
     },
     measure::Plan,
 };
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, Table};
 use serde::Serialize;
 use std::io;
 
@@ -43,7 +43,9 @@ pub(super) struct Row {
     pub(super) programs: u64,
     /// Regions compiled.
     pub(super) regions: u64,
-    /// Bytes of machine code.
+    /// Programs loaded from the store.
+    pub(super) loaded: u64,
+    /// Bytes of machine code, compiled or loaded.
     pub(super) code_bytes: u64,
     #[serde(skip)]
     pub(super) native_instructions: u64,
@@ -90,6 +92,7 @@ impl Report {
             total.compile_cpu_ns += row.compile_cpu_ns;
             total.programs += row.programs;
             total.regions += row.regions;
+            total.loaded += row.loaded;
             total.code_bytes += row.code_bytes;
             total.native_instructions += row.native_instructions;
             total.contract_instructions += row.contract_instructions;
@@ -130,34 +133,33 @@ impl Report {
                 output.line(format_args!("mismatch: {}: and {more} more", row.name))?;
             }
         }
+        if plan.choice.has_store() {
+            output.line(loaded(total.loaded))?;
+        }
         let bad = self.rows.iter().filter(|row| !row.ok).count();
         output.line(format_args!("{} fixtures, {bad} with mismatches", self.rows.len()))
     }
 
     fn table(&self, total: &Row, plan: &Plan, is_terminal: bool) -> Table {
-        let mut table = Table::new();
-        table.load_preset(if is_terminal {
-            presets::UTF8_HORIZONTAL_ONLY
-        } else {
-            presets::NOTHING
-        });
         let mut header = vec!["fixture", "txs", "gas"];
-        let tier = plan.tier.to_string();
+        let tier = plan.choice.tier.to_string();
         header.extend(plan.compare.then_some("interpreter"));
-        header.push(if plan.compare && plan.tier == Tier::Interpreter { "again" } else { &tier });
+        header.push(if plan.compare && plan.choice.tier == Tier::Interpreter {
+            "again"
+        } else {
+            &tier
+        });
         header.extend(plan.compare.then_some("ratio"));
-        if plan.tier != Tier::Interpreter {
-            header.extend(["native", "compile", "code bytes"]);
+        if plan.choice.tier != Tier::Interpreter {
+            header.extend(["native", "compile"]);
+            header.extend(plan.choice.has_store().then_some("loaded"));
+            header.push("code bytes");
         }
         header.push("result");
-        table.set_header(header);
+        let mut table = table(is_terminal, &header, 1..header.len() - 1);
         self.rows.iter().chain([total]).for_each(|row| {
             table.add_row(row.cells(plan));
         });
-        let columns = table.column_count();
-        for column in table.column_iter_mut().skip(1).take(columns - 2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         table
     }
 }
@@ -168,9 +170,10 @@ impl Row {
         cells.extend(plan.compare.then(|| duration(self.interpreter_ns)));
         cells.push(duration(self.tier_ns));
         cells.extend(plan.compare.then(|| format!("{:.2}x", self.ratio)));
-        if plan.tier != Tier::Interpreter {
+        if plan.choice.tier != Tier::Interpreter {
             cells.push(format!("{:.2}%", self.native_instruction_share * 100.0));
             cells.push(duration(self.compile_cpu_ns));
+            cells.extend(plan.choice.has_store().then(|| grouped(self.loaded)));
             cells.push(grouped(self.code_bytes));
         }
         cells.push(match self.mismatches.len() {

@@ -1,9 +1,9 @@
 //! What the builder makes of bytecode, run by the evaluator, against a plain interpreter of the same
 //! toy host: the same stack, memory, gas and effects at the end, whatever the code.
 
-use crate::host::{Compiled, Frame, Halt, interpret};
+use crate::host::{self, Compiled, Frame, Halt, interpret};
 use crate::{hex, visible};
-use kiln_abi::{ExitKind, Pc, STACK_LIMIT, Word};
+use kiln_abi::{ExitKind, Pc};
 use kiln_ir::eval::run;
 use kiln_ir::{Blocks, Config, Limits, Module, OpcodeSet, SpecId, build, verify};
 
@@ -20,32 +20,14 @@ fn enter(compiled: &mut Compiled<'_>, module: &Module) -> Option<ExitKind> {
 
 /// The interpreter's way with compiled code; counts how often it was entered and did not leave at once.
 fn evaluate(frame: Frame, module: &Module, entered: &mut usize) -> (Halt, Frame) {
-    let words = vec![Word::ZERO; STACK_LIMIT];
     let leaders: Vec<(Pc, bool)> =
         module.regions.iter().map(|region| (region.pc, region.is_jumpdest)).collect();
-    let exits = &module.exits;
-    let mut compiled = Compiled { exits, leaders: &leaders, frame, words, sp: 0, polls: 3 };
-    loop {
+    host::evaluate(Compiled::new(frame, &module.exits, &leaders), |compiled| {
         let pc = compiled.frame.pc;
-        let kind = enter(&mut compiled, module);
+        let kind = enter(compiled, module);
         *entered += usize::from(compiled.frame.pc != pc);
-        if kind == Some(ExitKind::Resume) {
-            continue;
-        }
-        let opcode = compiled.frame.opcode();
-        let expected = match opcode {
-            0x00 => Some(ExitKind::Stop),
-            0xf3 => Some(ExitKind::Return),
-            0xfd => Some(ExitKind::Revert),
-            _ => None,
-        };
-        if let Some(kind @ (ExitKind::Stop | ExitKind::Return | ExitKind::Revert)) = kind {
-            assert_eq!(Some(kind), expected);
-        }
-        if let Err(halt) = compiled.frame.step() {
-            return (halt, compiled.frame);
-        }
-    }
+        kind
+    })
 }
 
 /// Compares what the builder makes of bytecode with the interpreter.
@@ -56,8 +38,7 @@ pub fn compare(code: Vec<u8>, gas: u64, costs: [u16; 256], entered: &mut usize) 
     let module = build(&code, &blocks, &config, &limits, &|_| true).expect("within the limits");
     assert_eq!(verify(&module), Ok(()), "{module}");
     let text = hex(&code);
-    let stack = Vec::new();
-    let frame = Frame { code, costs, pc: 0, stack, gas, memory: Vec::new(), effects: Vec::new() };
+    let frame = Frame::new(code, costs, gas);
     let expected = interpret(frame.clone());
     let found = evaluate(frame, &module, entered);
     assert_eq!(visible(found), visible(expected), "gas {gas}, code {text}\n{module}");

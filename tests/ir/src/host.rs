@@ -3,7 +3,7 @@
 //! The host's effects depend on the gas they observe, and some are refused by compiled code, so that
 //! exits, fixups, `gas_back` and `rest` are all on the path.
 
-use kiln_abi::{ExitId, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
+use kiln_abi::{ExitId, ExitKind, ExitTable, Helper, Pc, STACK_LIMIT, Slot, Source, Word};
 use kiln_ir::eval::{Environment, Machine};
 use kiln_ir::fold::{from_u256, to_u256};
 use kiln_ir::{Cond, Op, decode_dup_swap, decode_exchange, fold};
@@ -43,6 +43,12 @@ pub fn word(value: u64) -> Word {
 }
 
 impl Frame {
+    /// A frame that begins, with an empty stack and no memory.
+    pub fn new(code: Vec<u8>, costs: [u16; 256], gas: u64) -> Self {
+        let (stack, memory, effects) = Default::default();
+        Self { code, costs, pc: 0, stack, gas, memory, effects }
+    }
+
     pub fn opcode(&self) -> u8 {
         self.code.get(self.pc).copied().unwrap_or(0)
     }
@@ -329,7 +335,12 @@ pub struct Compiled<'a> {
     pub polls: u32,
 }
 
-impl Compiled<'_> {
+impl<'a> Compiled<'a> {
+    /// A frame in front of compiled code with these exits and leaders.
+    pub fn new(frame: Frame, exits: &'a ExitTable, leaders: &'a [(Pc, bool)]) -> Self {
+        Self { exits, leaders, frame, words: vec![Word::ZERO; STACK_LIMIT], sp: 0, polls: 3 }
+    }
+
     fn at(&self, slot: Slot) -> usize {
         self.sp.checked_add_signed(slot.0.into()).expect("a slot of the stack")
     }
@@ -450,6 +461,32 @@ impl Machine for Compiled<'_> {
         let pc = destination.as_u64()?;
         let at = |&(leader, jumpdest): &(Pc, bool)| jumpdest && u64::from(leader.0) == pc;
         self.leaders.iter().position(at)
+    }
+}
+
+/// Runs a frame in compiled code where `enter` finds some at its pc, and interprets what that leaves. `enter`
+/// answers how the code was left, with the canonical state in the frame; nothing if there is none.
+pub fn evaluate<'a>(
+    mut compiled: Compiled<'a>,
+    mut enter: impl FnMut(&mut Compiled<'a>) -> Option<ExitKind>,
+) -> (Halt, Frame) {
+    loop {
+        let kind = enter(&mut compiled);
+        if kind == Some(ExitKind::Resume) {
+            continue;
+        }
+        let expected = match compiled.frame.opcode() {
+            0x00 => Some(ExitKind::Stop),
+            0xf3 => Some(ExitKind::Return),
+            0xfd => Some(ExitKind::Revert),
+            _ => None,
+        };
+        if let Some(kind @ (ExitKind::Stop | ExitKind::Return | ExitKind::Revert)) = kind {
+            assert_eq!(Some(kind), expected);
+        }
+        if let Err(halt) = compiled.frame.step() {
+            return (halt, compiled.frame);
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //! stack, memory, gas and effects at the end, whatever the code and wherever regions begin.
 
 use crate::blocks::costs;
-use crate::host::{Compiled, Frame, Halt, interpret};
+use crate::host::{self, Compiled, Frame, Halt, interpret};
 use crate::{hex, visible};
-use kiln_abi::{ExitId, ExitKind, Helper, Pc, STACK_LIMIT, Word};
+use kiln_abi::{ExitId, Helper, Pc, Word};
 use kiln_ir::ssa::{self, Analysis, Function, Region};
 use kiln_ir::{Blocks, Config, Limits, OpcodeSet, SpecId};
 
@@ -57,38 +57,18 @@ fn functions(
 /// Runs a frame with functions where there are some.
 fn evaluate(frame: Frame, functions: &[Function], seen: &mut Seen) -> (Halt, Frame) {
     let none = Default::default();
-    let words = vec![Word::ZERO; STACK_LIMIT];
-    let mut compiled = Compiled { exits: &none, leaders: &[], frame, words, sp: 0, polls: 3 };
-    loop {
+    host::evaluate(Compiled::new(frame, &none, &[]), |compiled| {
         let pc = compiled.frame.pc;
-        let function = functions.iter().find(|function| function.pc.0 as usize == pc);
-        let mut kind = None;
-        if let Some(function) = function {
-            compiled.begin();
-            compiled.exits = &function.exits;
-            let before = compiled.frame.gas;
-            let exit = ssa::eval::run(function, &mut compiled);
-            let record = *function.exits.exit(exit);
-            compiled.canonical(exit, u64::from(record.gas_back));
-            kind = Some(record.kind);
-            seen.entered += usize::from(compiled.frame.gas != before);
-        }
-        if kind == Some(ExitKind::Resume) {
-            continue;
-        }
-        let expected = match compiled.frame.opcode() {
-            0x00 => Some(ExitKind::Stop),
-            0xf3 => Some(ExitKind::Return),
-            0xfd => Some(ExitKind::Revert),
-            _ => None,
-        };
-        if let Some(kind @ (ExitKind::Stop | ExitKind::Return | ExitKind::Revert)) = kind {
-            assert_eq!(Some(kind), expected);
-        }
-        if let Err(halt) = compiled.frame.step() {
-            return (halt, compiled.frame);
-        }
-    }
+        let function = functions.iter().find(|function| function.pc.0 as usize == pc)?;
+        compiled.begin();
+        compiled.exits = &function.exits;
+        let before = compiled.frame.gas;
+        let exit = ssa::eval::run(function, compiled);
+        let record = *function.exits.exit(exit);
+        compiled.canonical(exit, u64::from(record.gas_back));
+        seen.entered += usize::from(compiled.frame.gas != before);
+        Some(record.kind)
+    })
 }
 
 /// Compares functions of some heads of a program with the interpreter.
@@ -100,8 +80,7 @@ pub fn compare(code: Vec<u8>, gas: u64, rng: &mut fastrand::Rng, seen: &mut Seen
     let config = Config { spec: SpecId::AMSTERDAM, gas: costs, replaced };
     let functions = functions(&code, &config, rng, seen);
     let text = hex(&code);
-    let stack = Vec::new();
-    let frame = Frame { code, costs, pc: 0, stack, gas, memory: Vec::new(), effects: Vec::new() };
+    let frame = Frame::new(code, costs, gas);
     let expected = interpret(frame.clone());
     let found = evaluate(frame, &functions, seen);
     let (found, expected) = (visible(found), visible(expected));
