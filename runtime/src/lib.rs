@@ -20,6 +20,7 @@
 
 mod backend;
 mod canonical;
+mod checks;
 mod compile;
 mod config;
 mod dump;
@@ -48,6 +49,7 @@ mod tier1;
 mod watch;
 
 pub use backend::{Prepared, Refusal, Stopped};
+pub use checks::{Check, Checks, ParseChecksError, Report};
 pub use compile::CompileError;
 pub use config::{
     Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
@@ -58,8 +60,8 @@ pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
 pub use hooks::{
-    Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, Phase, PhaseStart,
-    PhaseTimes, Tier,
+    Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, OnReport, Phase,
+    PhaseStart, PhaseTimes, Tier,
 };
 pub use kiln_ir::{ParsePerturbError, Perturb};
 pub use memory::{CodeBlock, CodeMemory, MemoryError};

@@ -164,6 +164,20 @@ impl Regions {
         &self.functions
     }
 
+    /// Their machine code, by ascending head.
+    pub(crate) fn objects(&self) -> &[(Pc, CodeObject)] {
+        &self.objects
+    }
+
+    /// For fault tests: the first one has so many bytes at least.
+    pub(crate) fn pad(&mut self, bytes_min: usize) {
+        if let Some((_, object)) = self.objects.first_mut()
+            && object.text.len() < bytes_min
+        {
+            object.text.resize(bytes_min, 0);
+        }
+    }
+
     /// The number of the function that is entered at a leader.
     pub(crate) fn function_at(&self, pc: Pc) -> Option<usize> {
         self.functions.binary_search_by_key(&pc, |(function, _)| function.pc).ok()

@@ -1,9 +1,9 @@
 //! Options that are checked before an engine gets them.
 
 use super::{Backend, Compile, Config, ConfigError, Worker, variables};
-use crate::{force::Force, hooks::Tier};
+use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_ir::Limits;
-use std::ffi::OsStr;
+use std::{ffi::OsStr, path::PathBuf};
 
 /// Collects options; what is stated later wins. From [`Config::builder`], or from a [`Config`].
 ///
@@ -80,6 +80,8 @@ setters! {
     perf_map: bool,
     gdb: bool,
     force: Force,
+    checks: Checks,
+    reports: Option<PathBuf>,
 }
 
 impl ConfigBuilder {

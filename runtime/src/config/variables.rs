@@ -2,10 +2,10 @@
 //! from it.
 
 use super::{Backend, Compile, Config, ConfigError, Worker};
-use crate::{force::Force, hooks::Tier};
+use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
 use kiln_ir::Perturb;
-use std::{ffi::OsStr, ops::RangeInclusive};
+use std::{ffi::OsStr, ops::RangeInclusive, path::PathBuf};
 
 const PREFIX: &str = "KILN_";
 
@@ -225,6 +225,16 @@ pub const VARIABLES: &[Variable] = &[
         Perturb(limits.perturb),
         "slow paths and ways out that compiled code is made to take, for tests"
     ),
+    sets!(
+        "KILN_CHECK",
+        Checks(checks),
+        "what is compared while it runs: programs that were encoded and decoded, two compilations, one frame of N with the interpreter"
+    ),
+    sets!(
+        "KILN_REPORTS",
+        Folder(reports),
+        "folder for a case file of each difference that a check finds"
+    ),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
@@ -297,6 +307,8 @@ enum Knob<'a> {
     Size(&'a mut usize, Range, Unit),
     Force(&'a mut Force),
     Perturb(&'a mut Perturb),
+    Checks(&'a mut Checks),
+    Folder(&'a mut Option<PathBuf>),
 }
 
 impl Knob<'_> {
@@ -313,6 +325,8 @@ impl Knob<'_> {
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
             Self::Force(field) => *field = text.parse().ok()?,
             Self::Perturb(field) => *field = text.parse().ok()?,
+            Self::Checks(field) => *field = text.parse().ok()?,
+            Self::Folder(field) => *field = folder(text)?,
         }
         Some(())
     }
@@ -334,6 +348,9 @@ impl Knob<'_> {
             Self::Size(field, ..) => size_text(**field as u64),
             Self::Force(field) => field.to_string(),
             Self::Perturb(field) => field.to_string(),
+            Self::Checks(field) => field.to_string(),
+            Self::Folder(None) => "none".to_owned(),
+            Self::Folder(Some(path)) => path.display().to_string(),
         }
     }
 
@@ -354,6 +371,10 @@ impl Knob<'_> {
                 "none, or any of no-inline, tiny-regions, every-exit, spill with commas between"
                     .to_owned()
             }
+            Self::Checks(_) => {
+                "none, or any of reload, twice, shadow=N with commas between".to_owned()
+            }
+            Self::Folder(_) => "none, or an absolute path".to_owned(),
             Self::Force(_) => {
                 "none, or any of promote, exit=N, swap=N, evict=N, seed=N with commas between"
                     .to_owned()
@@ -374,7 +395,9 @@ impl Knob<'_> {
             | Self::Tier(_)
             | Self::Worker(_)
             | Self::Force(_)
-            | Self::Perturb(_) => true,
+            | Self::Perturb(_)
+            | Self::Checks(_)
+            | Self::Folder(_) => true,
         }
     }
 }
@@ -389,6 +412,13 @@ fn worker(text: &str) -> Option<Worker> {
         "found" => Some(Worker::Found),
         path if path.starts_with('/') => Some(Worker::Path(path.into())),
         _ => None,
+    }
+}
+
+fn folder(text: &str) -> Option<Option<PathBuf>> {
+    match text {
+        "none" => Some(None),
+        path => path.starts_with('/').then(|| Some(path.into())),
     }
 }
 
