@@ -202,12 +202,17 @@ fn field<T: PartialEq + std::fmt::Debug>(
 /// What a case needs to say so that it comes to the same.
 fn seen(interpreter: &Interp, host: &dyn Host, calls: &[(Call, Answer)]) -> Seen {
     let input = &interpreter.input;
+    let calldata = match input.input.is_empty() {
+        // Its range may lie anywhere.
+        true => Vec::new(),
+        false => input.input.as_bytes_memory(&interpreter.memory).to_vec(),
+    };
     let mut seen = Seen {
         target: input.target_address,
         caller: input.caller_address,
         depth: input.depth,
         value: input.call_value,
-        calldata: input.input.as_bytes_memory(&interpreter.memory).to_vec(),
+        calldata,
         is_static: interpreter.runtime_flag.is_static,
         block: host.block_number(),
         timestamp: host.timestamp(),
