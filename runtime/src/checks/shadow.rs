@@ -116,7 +116,7 @@ fn copy(interpreter: &Interp) -> Interp {
         return_data: interpreter.return_data.clone(),
         memory: interpreter.memory.clone(),
         input: interpreter.input.clone(),
-        runtime_flag: interpreter.runtime_flag.clone(),
+        runtime_flag: interpreter.runtime_flag,
         extend: (),
     }
 }
