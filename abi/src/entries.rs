@@ -64,6 +64,11 @@ impl<'a> RawEntries<'a> {
         }
     }
 
+    /// The table that these words were copied from.
+    pub fn to_table(&self) -> EntryTable {
+        EntryTable { table: self.words.to_vec(), pcs: self.pcs }
+    }
+
     /// What [`EntryTable::read`] answers for `pc`.
     #[inline]
     fn entry(&self, pc: usize) -> u32 {
@@ -243,6 +248,7 @@ mod tests {
             for behind in [code_len + 1, code_len + 2, 1 << 20, usize::MAX] {
                 assert_eq!(read(&table, behind), 0);
             }
+            assert_eq!(table.raw().to_table(), table);
             assert_eq!(table.len(), expected.iter().filter(|&&entry| entry != 0).count());
         }
         assert_eq!(EntryTable::default().get(0), None);

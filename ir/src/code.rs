@@ -110,6 +110,23 @@ impl JumpDests {
         Self(words)
     }
 
+    /// Of a program: revm's legacy scan.
+    pub fn of(code: &[u8]) -> Self {
+        let mut found = Self(vec![0; code.len() / 64 + 1]);
+        let mut pc = 0;
+        while let Some(&opcode) = code.get(pc) {
+            pc += match opcode {
+                op::JUMPDEST => {
+                    found.insert(pc);
+                    1
+                }
+                op::PUSH1..=op::PUSH32 => 1 + immediate_len(opcode),
+                _ => 1,
+            };
+        }
+        found
+    }
+
     /// Whether a jump to `pc` is valid.
     #[inline]
     pub fn contains(&self, pc: usize) -> bool {

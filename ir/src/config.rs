@@ -27,6 +27,16 @@ impl OpcodeSet {
         self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
     }
 
+    /// The set as bits, by opcode, the lowest first.
+    pub const fn words(&self) -> [u64; 4] {
+        self.0
+    }
+
+    /// From [`Self::words`]: any bits are a set.
+    pub const fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
     /// All opcodes of either set.
     pub const fn union(&self, other: &Self) -> Self {
         let (a, b) = (&self.0, &other.0);

@@ -17,12 +17,14 @@ mod config;
 mod display;
 pub mod eval;
 pub mod fold;
+pub mod identity;
 mod module;
 mod opcode;
 mod parse;
 mod perturb;
 #[cfg(test)]
 mod sample;
+pub mod sent;
 pub mod ssa;
 mod verify;
 
@@ -38,3 +40,6 @@ pub use parse::{ParseError, parse};
 pub use perturb::{ParsePerturbError, Perturb, TINY_BLOCK_INSTRUCTIONS};
 pub use revm_primitives::hardfork::SpecId;
 pub use verify::{Place, VerifyError, verify};
+
+/// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
+pub const SOURCE: &str = env!("KILN_SOURCE");

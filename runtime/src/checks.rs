@@ -5,6 +5,7 @@
 //!
 //! **Callers guarantee** nothing. **Never** changes a result: what a check finds costs a code its program.
 
+pub(crate) mod reload;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod shadow;

@@ -5,13 +5,14 @@
 
 use crate::{
     backend::{Failure, Refusal, thread_cpu_ns},
-    checks::{Check, twice},
+    checks::{Check, reload, twice},
     config::{self, Backend},
     hooks::{Fault, Phase, PhaseStart, Tier},
-    memory::{CodeMemory, MemoryError},
+    memory::{CodeBlock, CodeMemory, MemoryError},
     observe::{Observer, Subject},
+    persist::LoadError,
     policy,
-    program::Program,
+    program::{Counts, Program},
     regions::{Optimiser, Regions},
     slot::Seen,
     stats::Stats,
@@ -19,6 +20,7 @@ use crate::{
 };
 use kiln_abi::{CodeObject, Pc};
 use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests, Module, ssa::Choice};
+use kiln_store::Artifact;
 use kiln_tier0::Library;
 use std::{cell::Cell, sync::Arc};
 use thiserror::Error;
@@ -39,6 +41,9 @@ pub enum CompileError {
     /// It was not even tried, or the result was not used.
     #[error(transparent)]
     Refused(Refusal),
+    /// Nothing is to be compiled, and the store has no program of it.
+    #[error("the store has no program of it")]
+    NotStored,
     /// What was hot does nearly nothing but access storage.
     #[error("nearly all of its time is accesses to storage")]
     StorageBound,
@@ -88,9 +93,10 @@ impl CompileError {
             Self::Cancelled(_) => Failure::Cancelled,
             Self::Panicked => Failure::Panicked(text()),
             // It may be worth it later: what it runs changes.
-            Self::StorageBound | Self::NoWorker(_) | Self::Memory(MemoryError::Full { .. }) => {
-                Failure::Unused(text())
-            }
+            Self::StorageBound
+            | Self::NotStored
+            | Self::NoWorker(_)
+            | Self::Memory(MemoryError::Full { .. }) => Failure::Unused(text()),
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
             Self::Differs { .. } => Failure::Wrong(text()),
@@ -318,13 +324,69 @@ impl Compiler<'_> {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
+        let Subject { bytecode, baked, .. } = task.subject;
         let Some(object) = object else {
-            return Ok(Program::evaluated(task.subject.bytecode.clone(), module, regions));
+            return Ok(Program::evaluated(bytecode.clone(), module, regions));
         };
-        let program = self.place(task, (&module, regions), &object, clock, stats);
+        let program = if self.config.checks.reload {
+            let code = (&module, regions.as_deref());
+            let compiled = reload::artifact(self.config, (bytecode, baked), code, &object);
+            self.reload(task, &compiled, clock, stats)
+        } else {
+            self.place(task, (&module, regions), &object, clock, stats)
+        };
         scratch.ir.recycle(module);
         scratch.tier0.recycle(object.text);
         program
+    }
+
+    /// Encodes and decodes what was compiled, compares, and makes a program of what was decoded.
+    #[cold]
+    fn reload(
+        &self,
+        task: &Task<'_>,
+        compiled: &Artifact,
+        clock: &Clock,
+        stats: &mut Stats,
+    ) -> Result<Program, CompileError> {
+        let result = clock.time(&mut stats.publish_ns, || self.reloaded(task, compiled));
+        stats.reload_checked += 1;
+        stats.reload_differences += u64::from(matches!(result, Err(CompileError::Differs { .. })));
+        result
+    }
+
+    fn reloaded(&self, task: &Task<'_>, compiled: &Artifact) -> Result<Program, CompileError> {
+        let fault = self.begin(Phase::Reload, task)?;
+        self.begin(Phase::Publish, task)?;
+        let differs = |differences| CompileError::Differs { check: Check::Reload, differences };
+        let mut bytes = compiled.encode();
+        if let (Fault::Flip, Some(byte)) = (&fault, bytes.last_mut()) {
+            *byte ^= 1;
+        }
+        let mut artifact = Artifact::decode(&bytes, &compiled.key, &reload::LIMITS)
+            .map_err(|error| differs(vec![format!("it can not be decoded: {error}")]))?;
+        if fault == Fault::LoseEntry {
+            artifact.entries = reload::lose_entry(&artifact.entries, artifact.bytecode.len());
+        }
+        let differences = reload::differences(compiled, &artifact);
+        if !differences.is_empty() {
+            return Err(differs(differences));
+        }
+        let Subject { bytecode, baked, .. } = task.subject;
+        let place = place_in(self.memory, self.make_room);
+        let register = |code: &_| self.observer.register(&task.subject, code);
+        let program = match Program::from_artifact(artifact, bytecode.clone(), register, &place) {
+            Ok(program) => program,
+            Err(LoadError::Memory(error)) => return Err(error.into()),
+            Err(error) => return Err(differs(vec![format!("it becomes no program: {error}")])),
+        };
+        // No store has it.
+        program.set_unsaved();
+        let differences = match program.to_artifact(compiled.key, baked) {
+            Some(again) => reload::differences(compiled, &again),
+            None => vec!["there is no artifact of it".to_owned()],
+        };
+        if differences.is_empty() { Ok(program) } else { Err(differs(differences)) }
     }
 
     /// The block IR of what is to be compiled.
@@ -446,17 +508,13 @@ impl Compiler<'_> {
     ) -> Result<Program, CompileError> {
         clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
-            let place = |bytes: &[u8]| match self.memory.place(bytes) {
-                Err(MemoryError::Full { .. }) if (self.make_room)(bytes.len()) => {
-                    self.memory.place(bytes)
-                }
-                placed => placed,
-            };
+            let place = place_in(self.memory, self.make_room);
             let code = place(&object.text)?;
             let registration = self.observer.register(&task.subject, &code);
             let (bytecode, placed) = (task.subject.bytecode.clone(), (code, registration));
-            let code = (module, regions);
-            Ok(Program::native(bytecode, code, placed, &object.entries, &place)?)
+            let code = (Counts::of(module), regions);
+            let object = (object.code_len as u32, &object.entries);
+            Ok(Program::native(bytecode, code, placed, object, &place)?)
         })
     }
 
@@ -471,6 +529,17 @@ impl Compiler<'_> {
             Fault::Error(text) => Err(CompileError::Injected(text)),
             fault => Ok(fault),
         }
+    }
+}
+
+/// Places code, and makes room for it if there is none.
+pub(crate) fn place_in<'a>(
+    memory: &'a CodeMemory,
+    make_room: &'a dyn Fn(usize) -> bool,
+) -> impl Fn(&[u8]) -> Result<CodeBlock, MemoryError> + 'a {
+    move |bytes| match memory.place(bytes) {
+        Err(MemoryError::Full { .. }) if make_room(bytes.len()) => memory.place(bytes),
+        placed => placed,
     }
 }
 

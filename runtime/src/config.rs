@@ -33,6 +33,20 @@ pub enum Compile {
     /// The blocks that recorded frames came through.
     #[default]
     Seen,
+    /// Nothing: only what the store has is run compiled. Needs [`Config::store`].
+    Stored,
+}
+
+/// When an engine writes to its store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StoreMode {
+    /// Never: what is there is loaded, and nothing is changed.
+    ReadOnly,
+    /// In the background, soon after a program came about.
+    #[default]
+    ReadWrite,
+    /// When it is shut down, or asked to by [`crate::Engine::flush_store`] or [`crate::Engine::snapshot`].
+    WriteOnShutdown,
 }
 
 /// The executable in which tier 1 compiles, so that what goes wrong in LLVM costs one job.
@@ -120,6 +134,22 @@ pub struct Config {
     pub slots_max: usize,
     /// How long dropping an engine waits for its threads, in milliseconds.
     pub shutdown_ms: u32,
+    /// The folder of the artifact store: machine code that was made is kept there, and found again after a restart. None:
+    /// nothing is kept. Absolute; made if it is not there. Of no use to [`Backend::Evaluator`].
+    pub store: Option<PathBuf>,
+    /// When it is written to.
+    pub store_mode: StoreMode,
+    /// Bytes of artifacts that it keeps, those of other builds among them; what was not used for long goes first.
+    pub store_bytes_max: usize,
+    /// Whether what the store has is loaded when the engine is made, in the background, the hottest codes first; else
+    /// each program when its code is first called.
+    pub store_preload: bool,
+    /// After so long what is known about codes is written down for the first time, in milliseconds. 0: not for that.
+    pub snapshot_first_ms: u32,
+    /// And then at this interval, in milliseconds, if anything was executed meanwhile. 0: not for that.
+    pub snapshot_interval_ms: u32,
+    /// And when nothing was executed for so long, in milliseconds; then the store is tidied up as well. 0: never.
+    pub snapshot_idle_ms: u32,
     /// Whether code that is in use is put on huge pages, where the operating system can (Linux from 6.1).
     pub huge_pages: bool,
     /// Whether programs are written into `/tmp/perf-PID.map`, for `perf`.
@@ -185,6 +215,13 @@ impl Default for Config {
             idle_ms_max: 600_000,
             slots_max: 1 << 16,
             shutdown_ms: 2000,
+            store: None,
+            store_mode: StoreMode::ReadWrite,
+            store_bytes_max: 1 << 30,
+            store_preload: true,
+            snapshot_first_ms: 30_000,
+            snapshot_interval_ms: 300_000,
+            snapshot_idle_ms: 2000,
             huge_pages: true,
             perf_map: false,
             gdb: false,

@@ -9,7 +9,9 @@
 //! **Never** runs code, and holds no lock while it compiles.
 
 mod control;
+mod keeper;
 mod shared;
+mod stored;
 mod sweeper;
 #[cfg(test)]
 mod tests;
@@ -32,10 +34,12 @@ use crate::{
     slot::{Profiled, Slot},
     stats::Stats,
 };
+use keeper::Back;
 use kiln_abi::EnterFn;
+use kiln_store::StoreError;
 use kiln_tier0::{Library, LibraryError};
 use revm::{bytecode::Bytecode, primitives::B256};
-use shared::Shared;
+use shared::{Found, Shared};
 use std::{
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
@@ -55,6 +59,12 @@ pub enum EngineError {
     /// All code is to be compiled with tier 1, which can not be had.
     #[error("tier 1 needs a worker executable that has LLVM, or a build with feature llvm")]
     NoTier1,
+    /// Nothing is to be compiled, and there is no store that has anything.
+    #[error("with only what is stored there must be a store, and machine code")]
+    NoStore,
+    /// The store can not be used.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// No executable memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -66,7 +76,7 @@ pub enum EngineError {
 pub struct Engine {
     /// What frames look at, apart from the back end: its threads keep this alive, not the engine.
     shared: Arc<Shared>,
-    back: Arc<Backend<Shared>>,
+    back: Arc<Back>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -119,7 +129,8 @@ impl Engine {
     pub fn with_hooks(config: Config, hooks: Hooks) -> Result<Self, EngineError> {
         let backend = backend_config(&config);
         let shared = Arc::new(Shared::new(config, hooks)?);
-        let back = Arc::new(Backend::new(backend, shared.clone()));
+        let back = Backend::new(backend, shared.clone());
+        let back = Arc::new(Back::new(back, shared.clone()));
         Ok(Self { shared, back })
     }
 
@@ -203,11 +214,25 @@ impl Engine {
     /// The slot of a code. A hit under the database's hash counts only if the bytes are the same;
     /// else the true hash decides.
     pub(crate) fn slot(&self, bytecode: &Bytecode, hash: B256, baked: BakedId) -> Arc<Slot> {
-        let (slot, crowded) = self.shared.slot(bytecode, hash, baked);
+        let Found { slot, crowded, is_stored } = self.shared.slot(bytecode, hash, baked);
         if crowded && !self.back.sweep_soon() {
             self.shared.sweep();
         }
+        if is_stored {
+            self.fetch(&slot);
+        }
         slot
+    }
+
+    /// Asks for a program that the store has.
+    #[cold]
+    fn fetch(&self, slot: &Arc<Slot>) {
+        slot.begin_fetch();
+        let tier = self.first_tier();
+        if self.back.request(slot, tier) == Requested::Here {
+            // Without it the code is interpreted, as any other.
+            let _ = self.back.compile_here(slot, tier);
+        }
     }
 
     /// Executions from which blocks of a code are hot; none if nobody counts.

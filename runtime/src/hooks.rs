@@ -285,6 +285,8 @@ pub enum Phase {
     Codegen,
     /// Placing machine code. The evaluator has none.
     Publish,
+    /// Encoding a program and decoding it, where that is checked. The evaluator has none.
+    Reload,
 }
 
 impl Phase {
@@ -334,6 +336,10 @@ pub enum Fault {
     Output(usize),
     /// [`Phase::Lower`] makes code that charges a gas too much for each block.
     Overcharge,
+    /// In [`Phase::Reload`] a bit of the encoded program changes.
+    Flip,
+    /// In [`Phase::Reload`] an entry is lost.
+    LoseEntry,
 }
 
 #[cfg(test)]

@@ -8,32 +8,42 @@
 use revm::primitives::B256;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Words of bits; a power of two. 4 KiB: with 1,000 codes three others in a hundred seem known.
+/// Words of bits at least; a power of two. 4 KiB: with 1,000 codes three others in a hundred seem known.
 const WORDS: usize = 512;
+/// And at most: half a MiB.
+const WORDS_MAX: usize = 1 << 16;
+/// Words for so many codes that are known from the start.
+const CODES_OF_WORD: usize = 2;
 
 /// The filter.
 #[derive(Debug)]
 pub(crate) struct Known {
     /// Relaxed throughout: who misses a code interprets a frame more.
-    bits: Box<[AtomicU64; WORDS]>,
+    bits: Box<[AtomicU64]>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { bits: Box::new([const { AtomicU64::new(0) }; WORDS]) }
+        Self::with_room(0)
     }
 }
 
 impl Known {
+    /// With so many bits that it is good for so many codes, and some more.
+    pub(crate) fn with_room(codes: usize) -> Self {
+        let words = (codes / CODES_OF_WORD).clamp(WORDS, WORDS_MAX).next_power_of_two();
+        Self { bits: (0..words).map(|_| AtomicU64::new(0)).collect() }
+    }
+
     /// Word and bit of a code, by what the database says its hash is.
     #[inline]
-    fn place(hash: &B256) -> (usize, u64) {
-        let place = u16::from_le_bytes([hash[2], hash[3]]) as usize;
-        (place / 64 % WORDS, 1 << (place % 64))
+    fn place(&self, hash: &B256) -> (usize, u64) {
+        let place = u32::from_le_bytes([hash[2], hash[3], hash[4], hash[5]]) as usize;
+        (place / 64 & (self.bits.len() - 1), 1 << (place % 64))
     }
 
     pub(crate) fn add(&self, hash: &B256) {
-        let (word, bit) = Self::place(hash);
+        let (word, bit) = self.place(hash);
         if self.bits[word].load(Ordering::Relaxed) & bit == 0 {
             self.bits[word].fetch_or(bit, Ordering::Relaxed);
         }
@@ -42,7 +52,7 @@ impl Known {
     /// Whether it was added, or looks like one that was.
     #[inline]
     pub(crate) fn has(&self, hash: &B256) -> bool {
-        let (word, bit) = Self::place(hash);
+        let (word, bit) = self.place(hash);
         self.bits[word].load(Ordering::Relaxed) & bit != 0
     }
 
@@ -54,6 +64,17 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_a_store() {
+        let known = Known::with_room(20_000);
+        let hash = |n: u64| revm::primitives::keccak256(n.to_le_bytes());
+        (0..20_000).for_each(|n| known.add(&hash(n)));
+        assert!((0..20_000).all(|n| known.has(&hash(n))));
+        let false_ones = (20_000..30_000).filter(|&n| known.has(&hash(n))).count();
+        assert!(false_ones < 500, "{false_ones} of 10000");
+        assert_eq!(Known::with_room(usize::MAX).bits.len(), WORDS_MAX);
+    }
 
     #[test]
     fn what_was_added_is_known() {

@@ -38,6 +38,7 @@ mod known;
 mod local;
 mod memory;
 mod observe;
+mod persist;
 mod policy;
 mod program;
 mod regions;
@@ -52,7 +53,7 @@ pub use backend::{Prepared, Refusal, Stopped};
 pub use checks::{Check, Checks, ParseChecksError, Report};
 pub use compile::CompileError;
 pub use config::{
-    Backend, Compile, Config, ConfigBuilder, ConfigError, VARIABLES, Variable, Worker,
+    Backend, Compile, Config, ConfigBuilder, ConfigError, StoreMode, VARIABLES, Variable, Worker,
 };
 #[cfg(feature = "dump")]
 pub use dump::{OnSafepoint, Safepoint, SafepointKind};
@@ -64,8 +65,10 @@ pub use hooks::{
     PhaseStart, PhaseTimes, Tier,
 };
 pub use kiln_ir::{ParsePerturbError, Perturb};
+pub use kiln_store::StoreError;
 pub use memory::{CodeBlock, CodeMemory, MemoryError};
 pub use observe::metrics::{Metric, MetricKind, metrics};
+pub use persist::build_digest;
 pub use program::Program;
 pub use stats::Stats;
 pub use tier1::serve_if_worker;

@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) profiling: bool,
     /// How often a program of it was thrown out.
     pub(crate) evicted: u32,
+    /// Whether the store has a program of it.
+    pub(crate) stored: bool,
     /// Frame runs without a program in which these were counted.
     pub(crate) runs: u32,
     /// It was asked for already, or may not be compiled at the moment.
@@ -153,6 +155,8 @@ impl Policy {
     pub(crate) fn hot_from(&self) -> Option<HotFrom> {
         match self.compile {
             Compile::All => None,
+            // Nobody is to find out what is hot; but each frame of a code without a slot goes the short way.
+            Compile::Stored => Some(HotFrom::new(u32::MAX)),
             Compile::Seen => Some(HotFrom::new(self.hot_executions)),
         }
     }
@@ -166,8 +170,9 @@ impl Policy {
             (Compile::All, Event::Frame(before)) if before >= self.warm_frames => {
                 if self.background { Action::Request } else { Action::CompileHere }
             }
+            (_, Event::Missed) if state.stored && state.compiled == 0 => self.missed_stored(state),
             (Compile::Seen, Event::Missed) => self.missed(state),
-            (_, Event::Worked) => self.worked(state),
+            (Compile::All | Compile::Seen, Event::Worked) => self.worked(state),
             _ => Action::Nothing,
         }
     }
@@ -186,6 +191,18 @@ impl Policy {
             Action::Profile
         } else {
             Action::Promote(next)
+        }
+    }
+
+    /// A program that was thrown out, or did not come when the code was first seen, is loaded when its absence has cost
+    /// what that takes; and later each time it was thrown out.
+    fn missed_stored(&self, state: &State) -> Action {
+        let executions = SEEN.min(self.hot_executions);
+        let price = u64::from(JOB_BLOCKS * executions) << state.evicted.min(EVICTIONS_MAX);
+        match u64::from(state.missed) < price {
+            true => Action::Nothing,
+            false if self.background => Action::Request,
+            false => Action::CompileHere,
         }
     }
 
@@ -246,6 +263,39 @@ mod tests {
         assert_eq!(missed(SOME, 7, 5, 199), Action::Nothing);
         assert_eq!(missed(SOME, 7, 5, 200), Action::Request);
         assert_eq!(missed(SOME, 7, 0, 2000), Action::Nothing, "it would be the same program");
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded_for_less_than_compiling_it_costs() {
+        let missed = |policy: Policy, evicted, missed| {
+            let state = State { fresh: 500, missed, evicted, stored: true, ..State::default() };
+            policy.decide(&state, Event::Missed)
+        };
+        assert_eq!((missed(SOME, 0, 31), missed(SOME, 0, 32)), (Action::Nothing, Action::Request));
+        assert_eq!((missed(SOME, 1, 63), missed(SOME, 1, 64)), (Action::Nothing, Action::Request));
+        let here = Policy { background: false, ..SOME };
+        assert_eq!(missed(here, 0, 32), Action::CompileHere);
+        let all = Policy { compile: Compile::All, ..SOME };
+        assert_eq!(missed(all, 0, 32), Action::Request);
+    }
+
+    #[test]
+    fn with_what_is_stored_alone_nothing_is_compiled() {
+        let stored = Policy { compile: Compile::Stored, ..SOME };
+        let state = State { fresh: 5, missed: 10_000, runs: 3, ..State::default() };
+        assert_eq!(stored.decide(&state, Event::Missed), Action::Nothing);
+        assert_eq!(stored.decide(&state, Event::Frame(10_000)), Action::Nothing);
+        let state = State { stored: true, ..state };
+        assert_eq!(stored.decide(&state, Event::Missed), Action::Request);
+        let state = State { compiled: 5, worked: 10_000, profiled: true, ..state };
+        let state = State { tier: Some(Tier::Baseline), ..state };
+        assert_eq!(
+            stored.decide(&state, Event::Missed),
+            Action::Nothing,
+            "its blocks are what there is"
+        );
+        assert_eq!(stored.decide(&state, Event::Worked), Action::Nothing);
+        assert!(stored.hot_from().is_some(), "who is not known has no slot");
     }
 
     #[test]

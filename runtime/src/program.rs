@@ -15,7 +15,7 @@ use kiln_ir::Module;
 use revm::bytecode::Bytecode;
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 /// An immutable compiled program.
@@ -35,6 +35,8 @@ pub struct Program {
     optimised: Option<Arc<Regions>>,
     blocks: usize,
     instructions: usize,
+    /// The store has it. Relaxed: a hint.
+    saved: AtomicBool,
 }
 
 // SAFETY: the pointers are to memory that `body` owns and that nobody writes.
@@ -68,6 +70,19 @@ impl Entries {
     }
 }
 
+/// How much of a code is compiled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) blocks: usize,
+    pub(crate) instructions: usize,
+}
+
+impl Counts {
+    pub(crate) fn of(module: &Module) -> Self {
+        Self { blocks: module.regions.len(), instructions: module.instructions() }
+    }
+}
+
 /// Puts bytes into code memory.
 pub(crate) type Place<'a> = &'a dyn Fn(&[u8]) -> Result<CodeBlock, MemoryError>;
 
@@ -78,6 +93,8 @@ enum Body {
         /// In front of the code, so that it is dropped first.
         _registration: Registration,
         code: CodeBlock,
+        /// Bytes of it that are machine code; the rest is data.
+        code_len: u32,
         /// The words of the table of entries.
         table: CodeBlock,
     },
@@ -90,15 +107,14 @@ impl Program {
     /// same large pages.
     pub(crate) fn native(
         bytecode: Bytecode,
-        (module, optimised): (&Module, Option<Arc<Regions>>),
+        (counts, optimised): (Counts, Option<Arc<Regions>>),
         (code, registration): (CodeBlock, Registration),
-        entries: &EntryTable,
+        (code_len, entries): (u32, &EntryTable),
         place: Place<'_>,
     ) -> Result<Self, MemoryError> {
-        let counts = (module.regions.len(), module.instructions());
         let table = place(bytes_of(entries.words()))?;
         let (base, words) = (code.ptr().as_ptr().cast_const(), table.ptr().as_ptr().cast_const());
-        let body = Body::Native { _registration: registration, code, table };
+        let body = Body::Native { _registration: registration, code, code_len, table };
         let entries = Entries::at(words.cast(), entries);
         Ok(Self::new(bytecode, (counts, optimised), base, entries, body))
     }
@@ -116,7 +132,7 @@ impl Program {
             entries.insert(pc, index as u32 + 1, is_jumpdest);
         }
         entries.shrink();
-        let counts = (module.regions.len(), module.instructions());
+        let counts = Counts::of(&module);
         let mut records = Records::default();
         let packed = records.pack(&module.exits);
         assert!(packed, "verified IR has exits that can be packed");
@@ -128,7 +144,7 @@ impl Program {
 
     fn new(
         bytecode: Bytecode,
-        ((blocks, instructions), optimised): ((usize, usize), Option<Arc<Regions>>),
+        (Counts { blocks, instructions }, optimised): (Counts, Option<Arc<Regions>>),
         base: *const u8,
         entries: Entries,
         body: Body,
@@ -142,7 +158,23 @@ impl Program {
             optimised,
             blocks,
             instructions,
+            saved: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the store has it.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.saved.load(Ordering::Relaxed)
+    }
+
+    /// The store has it.
+    pub(crate) fn set_saved(&self) {
+        self.saved.store(true, Ordering::Relaxed);
+    }
+
+    /// No store has it after all.
+    pub(crate) fn set_unsaved(&self) {
+        self.saved.store(false, Ordering::Relaxed);
     }
 
     /// The bytecode it was made from.
@@ -168,6 +200,18 @@ impl Program {
     /// Number of compiled bytecode instructions.
     pub fn instructions(&self) -> usize {
         self.instructions
+    }
+
+    /// Its machine code and data, and how many bytes of that are code; none for the evaluator.
+    pub(crate) fn text(&self) -> Option<(&[u8], u32)> {
+        match &self.body {
+            Body::Native { code, code_len, .. } => {
+                // SAFETY: a block's executable view is mapped, can be read, and nobody writes what was placed.
+                let text = unsafe { std::slice::from_raw_parts(self.base, code.len()) };
+                Some((text, *code_len))
+            }
+            Body::Evaluated { .. } => None,
+        }
     }
 
     /// Bytes of machine code and data; 0 for the evaluator.

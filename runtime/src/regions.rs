@@ -26,6 +26,18 @@ pub(crate) struct Regions {
     instructions: usize,
 }
 
+impl Regions {
+    /// Regions that were compiled before: machine code by ascending head.
+    pub(crate) fn stored(tier: Tier, objects: Vec<(Pc, CodeObject)>, instructions: usize) -> Self {
+        Self { tier, objects, functions: Vec::new(), instructions }
+    }
+
+    /// Their machine code, by ascending head; none for the evaluator.
+    pub(crate) fn objects(&self) -> &[(Pc, CodeObject)] {
+        &self.objects
+    }
+}
+
 /// What chooses and compiles regions.
 pub(crate) struct Optimiser<'a> {
     pub(crate) code: &'a [u8],
@@ -162,11 +174,6 @@ impl Regions {
     /// What the evaluator runs.
     pub(crate) fn functions(&self) -> &[(Function, Records)] {
         &self.functions
-    }
-
-    /// Their machine code, by ascending head.
-    pub(crate) fn objects(&self) -> &[(Pc, CodeObject)] {
-        &self.objects
     }
 
     /// For fault tests: the first one has so many bytes at least.

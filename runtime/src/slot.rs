@@ -3,14 +3,20 @@
 //! **Owns** the swap of programs, the counters that decide about compilation, and the marks of a
 //! recording run. **Never** compiles.
 
-use crate::{backend::Ticket, observe::trace, policy::State, program::Program, sweep};
+mod seen;
+
+pub(crate) use seen::Seen;
+
+use crate::{
+    backend::Ticket, observe::trace, persist::Digest, policy::State, program::Program, sweep,
+};
 use arc_swap::{ArcSwapOption, Guard};
 use kiln_abi::Pc;
 use kiln_ir::{LOWERING, activated_in};
-use revm::bytecode::Bytecode;
+use revm::{bytecode::Bytecode, primitives::B256};
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 /// Frame runs until a code that was left alone is looked at again: it may run something else by then.
@@ -26,6 +32,8 @@ pub(crate) type Pinned = Guard<Option<Arc<Program>>>;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Baked {
     pub(crate) config: kiln_ir::Config,
+    /// Of it: what it is called in the store.
+    pub(crate) digest: Digest,
     /// By opcode: whether a block ends with it.
     pub(crate) ends_block: [bool; 256],
 }
@@ -37,7 +45,7 @@ impl Baked {
                 || !config.spec.is_enabled_in(activated_in(opcode as u8))
                 || LOWERING[opcode].ends_block()
         });
-        Self { config, ends_block }
+        Self { digest: Digest::of_config(&config), config, ends_block }
     }
 }
 
@@ -46,6 +54,8 @@ impl Baked {
 pub(crate) struct Slot {
     /// The code, kept alive so that its address means it.
     pub(crate) bytecode: Bytecode,
+    /// What the database says its hash is.
+    pub(crate) hash: B256,
     /// What is baked into its program.
     pub(crate) baked: Arc<Baked>,
     /// The program that runs. Readers get an `Arc` of an immutable program: the store pairs with
@@ -75,15 +85,26 @@ pub(crate) struct Slot {
     idle_ms: AtomicU32,
     /// The back end's part: who compiles it, and whether it may be.
     pub(crate) ticket: Ticket,
+    /// Frame runs of earlier sweeps that found a program, and what the store remembers of them. Written by the sweep
+    /// alone, once others may see the slot.
+    used: AtomicU32,
     /// Not the engine's any more.
     retired: AtomicBool,
+    /// The store has a program of it. Relaxed: a hint.
+    stored: AtomicBool,
+    /// It was asked for because the store has it, and not because anything is known of what it runs. Relaxed: ordered by
+    /// the ticket's phase.
+    fetched: AtomicBool,
+    /// It waits for being saved. Release and acquire: who takes it out of the queue sees the program it waits for.
+    unsaved: AtomicBool,
     seen: OnceLock<Seen>,
 }
 
 impl Slot {
-    pub(crate) fn new(bytecode: Bytecode, baked: Arc<Baked>) -> Self {
+    pub(crate) fn new(bytecode: Bytecode, hash: B256, baked: Arc<Baked>) -> Self {
         Self {
             bytecode,
+            hash,
             baked,
             program: ArcSwapOption::empty(),
             published: AtomicU32::new(0),
@@ -98,7 +119,11 @@ impl Slot {
             score: AtomicU32::new(0),
             idle_ms: AtomicU32::new(0),
             ticket: Ticket::default(),
+            used: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            stored: AtomicBool::new(false),
+            fetched: AtomicBool::new(false),
+            unsaved: AtomicBool::new(false),
             seen: OnceLock::new(),
         }
     }
@@ -181,6 +206,7 @@ impl Slot {
             fresh: self.seen().map_or(0, Seen::fresh),
             missed: self.missed.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
+            stored: self.is_stored(),
             runs: self.frames.load(Ordering::Relaxed),
             barred: self.ticket.is_taken() || self.retired.load(Ordering::Relaxed),
         }
@@ -284,6 +310,8 @@ impl Slot {
     /// A sweep came, so long after the last one.
     pub(crate) fn age(&self, elapsed_ms: u64) {
         let uses = self.uses.swap(0, Ordering::Relaxed);
+        let used = self.used.load(Ordering::Relaxed).saturating_add(uses);
+        self.used.store(used, Ordering::Relaxed);
         let score = sweep::age(self.score.load(Ordering::Relaxed), uses);
         self.score.store(score, Ordering::Relaxed);
         let elapsed_ms = u32::try_from(elapsed_ms).unwrap_or(u32::MAX);
@@ -300,6 +328,79 @@ impl Slot {
     /// Since a frame of it ran, in milliseconds, by the sweeps' account.
     pub(crate) fn idle_ms(&self) -> u64 {
         self.idle_ms.load(Ordering::Relaxed) as u64
+    }
+
+    /// Frame runs that found a program, all told.
+    pub(crate) fn uses_of_all(&self) -> u32 {
+        self.used.load(Ordering::Relaxed).saturating_add(self.uses.load(Ordering::Relaxed))
+    }
+
+    /// Whether the store has a program of it, as far as is known.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// The store has a program of it, or none.
+    pub(crate) fn set_stored(&self, stored: bool) {
+        self.stored.store(stored, Ordering::Relaxed);
+    }
+
+    /// It is asked for because the store has it.
+    pub(crate) fn begin_fetch(&self) {
+        self.fetched.store(true, Ordering::Relaxed);
+    }
+
+    /// Its job has begun. Whether it was asked for because the store has it.
+    pub(crate) fn end_fetch(&self) -> bool {
+        self.fetched.load(Ordering::Relaxed) && self.fetched.swap(false, Ordering::Relaxed)
+    }
+
+    /// Its program is to be saved. False if it waits for that already.
+    pub(crate) fn await_saving(&self) -> bool {
+        !self.unsaved.swap(true, Ordering::AcqRel)
+    }
+
+    /// It waits no more: a program that comes from now on has it wait again.
+    pub(crate) fn begin_saving(&self) {
+        self.unsaved.swap(false, Ordering::AcqRel);
+    }
+
+    /// Whether it is the engine's no more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// What is remembered of the code from an earlier session: leaders of blocks that were run, how often each was if
+    /// that was counted, and how often a program of it was used. For a slot that nobody else sees yet.
+    pub(crate) fn restore(&self, leaders: &[u32], counts: &[u32], uses: u32) {
+        let seen = self.recorded();
+        for (nth, &pc) in leaders.iter().enumerate().filter(|&(_, &pc)| self.may_lead(pc)) {
+            seen.mark(pc as usize);
+            if let Some(&count) = counts.get(nth) {
+                seen.set_count(pc as usize, count);
+            }
+        }
+        seen.counted.store(true, Ordering::Relaxed);
+        self.used.store(uses, Ordering::Relaxed);
+    }
+
+    /// Whether a block may begin there, as far as it matters: compiled code is entered at any instruction that the
+    /// interpreter stands at, but a computed jump must not find a JUMPDEST that is none.
+    fn may_lead(&self, pc: u32) -> bool {
+        let code = self.bytecode.original_byte_slice();
+        let table = self.bytecode.legacy_jump_table();
+        code.get(pc as usize).is_some_and(|&opcode| {
+            opcode != revm::bytecode::opcode::JUMPDEST
+                || table.is_some_and(|table| table.is_valid(pc as usize))
+        })
+    }
+
+    /// A program with these blocks was loaded: they are marked, so that a later compilation has them, too, and others
+    /// that were run are still to be compiled.
+    pub(crate) fn loaded(&self, blocks: impl Iterator<Item = Pc>) {
+        self.missed.store(0, Ordering::Relaxed);
+        self.frames.store(0, Ordering::Relaxed);
+        self.recorded().compiled(blocks);
     }
 
     /// Lets go of the program, and of the marks it was made from: what becomes hot again is compiled
@@ -337,137 +438,6 @@ pub(crate) enum Profiled {
     Over,
 }
 
-/// Marks of blocks that were run, by the pc of their leader.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    marks: Box<[AtomicU64]>,
-    baked: Arc<Baked>,
-    /// Whether marks were set because the code is hot, and not because it is recorded. Relaxed, as the
-    /// others.
-    counted: AtomicBool,
-    /// Marks set since the last compilation. Relaxed, like the marks: only the number counts.
-    fresh: AtomicU32,
-    /// How often blocks were run, by the pc of their leader; once something counts. Relaxed, and no
-    /// single steps: a heuristic.
-    counts: OnceLock<Box<[AtomicU32]>>,
-}
-
-impl Seen {
-    fn new(code_len: usize, baked: Arc<Baked>) -> Self {
-        let marks = (0..=code_len / 64).map(|_| AtomicU64::new(0)).collect();
-        Self {
-            marks,
-            baked,
-            counted: AtomicBool::new(false),
-            fresh: AtomicU32::new(0),
-            counts: OnceLock::new(),
-        }
-    }
-
-    /// The marks and counts of this moment, which stay as they are.
-    pub(crate) fn snapshot(&self) -> Self {
-        let word = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
-        let count = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Relaxed));
-        let counts = self.counts.get().map(|counts| counts.iter().map(count).collect::<Box<_>>());
-        Self {
-            marks: self.marks.iter().map(word).collect(),
-            baked: self.baked.clone(),
-            counted: AtomicBool::new(self.counted()),
-            fresh: AtomicU32::new(self.fresh()),
-            counts: counts.map_or_else(OnceLock::new, OnceLock::from),
-        }
-    }
-
-    /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
-    /// ended its block. Answers that of this one, for the next.
-    #[inline]
-    pub(crate) fn step(&self, pc: usize, opcode: u8, leads: bool) -> bool {
-        if leads || opcode == revm::bytecode::opcode::JUMPDEST {
-            self.mark(pc);
-            self.count(pc);
-        }
-        self.baked.ends_block[opcode as usize]
-    }
-
-    /// Marks the block at `pc`; whether it was not.
-    #[inline]
-    fn mark(&self, pc: usize) -> bool {
-        let bit = 1u64 << (pc % 64);
-        let Some(word) = self.marks.get(pc / 64) else { return false };
-        let fresh = word.load(Ordering::Relaxed) & bit == 0
-            && word.fetch_or(bit, Ordering::Relaxed) & bit == 0;
-        if fresh {
-            self.fresh.fetch_add(1, Ordering::Relaxed);
-        }
-        fresh
-    }
-
-    /// Counts a run of the block at `pc`.
-    fn count(&self, pc: usize) {
-        let counts = self
-            .counts
-            .get_or_init(|| (0..self.marks.len() * 64).map(|_| AtomicU32::new(0)).collect());
-        if let Some(count) = counts.get(pc) {
-            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-        }
-    }
-
-    /// Whether blocks were counted.
-    fn is_counted(&self) -> bool {
-        self.counts.get().is_some()
-    }
-
-    /// How often the block at `pc` was run, as far as that was counted. If nothing was, all count the same.
-    pub(crate) fn runs(&self, pc: Pc) -> u64 {
-        match self.counts.get() {
-            Some(counts) => {
-                counts.get(pc.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed).into())
-            }
-            None => 1,
-        }
-    }
-
-    /// How many runs of blocks were counted.
-    pub(crate) fn runs_of_all(&self) -> u64 {
-        let counts = self.counts.get().map_or(&[][..], |counts| counts);
-        counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
-    }
-
-    /// The leaders of the blocks that were run, in order.
-    pub(crate) fn leaders(&self) -> impl Iterator<Item = Pc> {
-        self.marks.iter().enumerate().flat_map(|(index, word)| {
-            let mut word = word.load(Ordering::Relaxed);
-            std::iter::from_fn(move || {
-                let bit = word.trailing_zeros();
-                word &= word.wrapping_sub(1);
-                (bit < 64).then_some(Pc(index as u32 * 64 + bit))
-            })
-        })
-    }
-
-    /// Forgets all marks. Relaxed: one that is set meanwhile may be lost.
-    fn forget(&self) {
-        self.marks.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        self.take_fresh();
-    }
-
-    /// Whether marks were set because the code is hot.
-    pub(crate) fn counted(&self) -> bool {
-        self.counted.load(Ordering::Relaxed)
-    }
-
-    /// Blocks marked since the last compilation.
-    #[inline]
-    pub(crate) fn fresh(&self) -> u32 {
-        self.fresh.load(Ordering::Relaxed)
-    }
-
-    /// A compilation begins that takes in all marks set by now.
-    pub(crate) fn take_fresh(&self) {
-        self.fresh.store(0, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,6 +452,7 @@ mod tests {
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [1; 256], replaced: OpcodeSet::EMPTY };
         let slot = Slot::new(
             Bytecode::new_legacy(Bytes::copy_from_slice(&code)),
+            B256::ZERO,
             Arc::new(Baked::new(config)),
         );
         let seen = slot.recorded();
@@ -504,7 +475,7 @@ mod tests {
         let config =
             kiln_ir::Config { spec: SpecId::CANCUN, gas: [0; 256], replaced: OpcodeSet::EMPTY };
         let code = Bytecode::new_legacy(Bytes::from_static(&[0x5b, 0x5b, 0x00]));
-        Slot::new(code, Arc::new(Baked::new(config)))
+        Slot::new(code, B256::ZERO, Arc::new(Baked::new(config)))
     }
 
     #[test]
@@ -584,6 +555,46 @@ mod tests {
         assert_eq!((slot.state().runs, slot.state().missed), (0, 0));
         assert_eq!((0..=ALONE).filter(|_| slot.is_alone()).count(), ALONE as usize);
         assert!(!slot.is_alone());
+    }
+
+    #[test]
+    fn what_is_remembered_is_marked_and_counts() {
+        // PUSH1 0x5b; JUMPDEST; JUMPI; STOP
+        let code = Bytecode::new_legacy(Bytes::from_static(&[0x60, 0x5b, 0x5b, 0x57, 0x00]));
+        let slot = Slot::new(code, B256::ZERO, slot().baked);
+        slot.restore(&[0, 1, 2, 4, 5, 1000], &[7, 8, 9], 40);
+        let seen = slot.seen().unwrap();
+        // What a PUSH has in it is no JUMPDEST, and behind the code there is nothing.
+        assert_eq!(seen.leaders().collect::<Vec<_>>(), [Pc(0), Pc(2), Pc(4)]);
+        assert_eq!((seen.runs(Pc(0)), seen.runs(Pc(2)), seen.runs(Pc(4))), (7, 9, 0));
+        assert_eq!((seen.fresh(), slot.uses_of_all()), (3, 40));
+        assert!(slot.state().profiled && seen.counted());
+        slot.miss(4);
+        slot.loaded([Pc(0), Pc(2), Pc(3)].into_iter());
+        assert_eq!(
+            (seen.fresh(), slot.state().missed),
+            (1, 0),
+            "one that the program does not have"
+        );
+        assert_eq!(seen.leaders().count(), 4);
+    }
+
+    #[test]
+    fn a_slot_waits_for_being_saved_once() {
+        let slot = slot();
+        assert!(slot.await_saving() && !slot.await_saving());
+        slot.begin_saving();
+        assert!(slot.await_saving());
+    }
+
+    #[test]
+    fn uses_add_up() {
+        let slot = slot();
+        assert!(slot.touch(0));
+        slot.age(10);
+        assert!(slot.touch(0));
+        (0..9).for_each(|_| slot.age(10));
+        assert_eq!((slot.score(), slot.uses_of_all()), (0, 2 * USES_SAMPLED));
     }
 
     #[test]

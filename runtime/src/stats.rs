@@ -212,6 +212,36 @@ counters! {
     programs_refused,
     /// Codes without a program that were forgotten because there were too many.
     slots_forgotten,
+    /// Programs loaded from the store, without being compiled.
+    store_hits,
+    /// Programs that were looked for in the store, and are not there.
+    store_misses,
+    /// Artifacts that this engine can not use: over a limit, of another code, without room.
+    store_refused,
+    /// Files of the store that were damaged or are not trusted; set aside, if the store may be written to.
+    store_bad,
+    /// Bytes of machine code and data loaded from the store.
+    store_loaded_bytes,
+    /// CPU time of loading programs from the store, those that were not used among them.
+    store_load_cpu_ns,
+    /// Programs saved in the store.
+    store_saved,
+    /// Bytes of the artifacts that were saved.
+    store_saved_bytes,
+    /// Programs that were not saved because too many waited for that.
+    store_dropped,
+    /// Artifacts removed to keep the store within its budget.
+    store_collected,
+    /// Failures of the system to read or write the store.
+    store_errors,
+    /// Times that what is known about codes was written to the store.
+    store_snapshots,
+    /// Codes of which something was remembered from an earlier session.
+    store_restored,
+    /// Requests of an earlier session that were asked for again.
+    store_resumed,
+    /// CPU time of the store's thread.
+    store_cpu_ns,
 
     // What the back end counts.
     ;

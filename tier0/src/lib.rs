@@ -36,6 +36,12 @@ pub use stitch::Scratch;
 
 use thiserror::Error;
 
+/// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
+pub const SOURCE: &str = env!("KILN_SOURCE");
+
+/// The version of Cranelift, which authors the stencils and compiles regions.
+pub const CRANELIFT: &str = cranelift_codegen::VERSION;
+
 /// Why there is no stencil library.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LibraryError {

@@ -23,3 +23,17 @@ pub use machine::CompilerError;
 pub use region::{CompileError, Compiler, Label, Stage, Traced};
 #[cfg(feature = "llvm")]
 pub use worker::Target;
+
+/// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
+pub const SOURCE: &str = env!("KILN_SOURCE");
+
+/// The major version of LLVM: what builds with the feature `llvm` are linked with, and what a worker has.
+pub const LLVM_MAJOR: u32 = 22;
+
+#[cfg(all(test, feature = "llvm"))]
+mod tests {
+    #[test]
+    fn the_library_is_of_the_version_named() {
+        assert_eq!(inkwell::support::get_llvm_version().0, super::LLVM_MAJOR);
+    }
+}

@@ -32,7 +32,6 @@ mod channel;
 mod child;
 mod error;
 mod executable;
-mod identity;
 mod job;
 mod limits;
 #[cfg(feature = "llvm")]
@@ -54,5 +53,14 @@ pub use pool::{Pool, PoolConfig, PoolStats};
 pub use regions::compile_regions;
 pub use server::serve_if_worker;
 
+use kiln_ir::identity::Identity;
+use std::sync::LazyLock;
+
 /// The argument that makes an executable a worker: the first one.
 pub const ARGUMENT: &str = "__kiln-tier1-worker";
+
+/// What a worker and its parent must agree on: this crate makes the code, too.
+fn identity() -> &'static Identity {
+    static OURS: LazyLock<Identity> = LazyLock::new(|| Identity::ours().with(crate::SOURCE));
+    &OURS
+}

@@ -62,7 +62,7 @@ impl<W: Work> Drop for Pause<W> {
 }
 
 /// Where the outcome goes.
-struct Tell<'a> {
+pub(super) struct Tell<'a> {
     who: u64,
     sender: &'a SyncSender<Outcome>,
 }
@@ -211,6 +211,8 @@ impl<W: Work> Backend<W> {
         let put_off = jobs.take_put_off(u64::MAX);
         for put_off in &put_off {
             put_off.subject.ticket().phase.give_up();
+            let note = Note::Dropped(Refusal::ShutDown);
+            jobs.notes.push((put_off.subject.clone(), put_off.tier, note));
         }
         jobs.tell_all(&Err(Refusal::ShutDown));
         inner.work_ready.notify_all();
@@ -257,7 +259,7 @@ impl<W: Work> Drop for Backend<W> {
 
 impl<W: Work> Inner<W> {
     /// Queues a job in front of others. With `tell`, its outcome is told once.
-    fn command(
+    pub(super) fn command(
         self: &Arc<Self>,
         subject: &Arc<W::Subject>,
         tier: Tier,
@@ -281,6 +283,7 @@ impl<W: Work> Inner<W> {
             let room = jobs.has_room(tier);
             let queued = room && phase.queue();
             if queued {
+                subject.ticket().want(tier);
                 let generation = self.control.generation();
                 let since_ms = self.control.clock.now_ms();
                 let (subject, note) = (subject.clone(), Note::Queued(jobs.waiting() + 1));

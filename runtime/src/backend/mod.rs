@@ -39,6 +39,8 @@ pub use job::Refusal;
 pub(crate) use job::{Failure, Job, Outcome};
 pub(crate) use quota::QuotaConfig;
 pub(crate) use ticket::Ticket;
+pub(crate) use wake::Wake;
+pub(crate) use worker::STACK_BYTES;
 
 use crate::{hooks::Tier, observe::trace};
 use counters::Counts;
@@ -49,12 +51,11 @@ use phase::Asked;
 use quota::Admission;
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread::{Builder, Thread},
 };
-use wake::Wake;
 
 /// What is compiled: shared by reference count, with the back end's part embedded.
 pub(crate) trait Subject: Send + Sync + 'static {
@@ -176,6 +177,42 @@ pub(crate) enum Requested {
 /// A back end. Dropping it shuts it down.
 pub(crate) struct Backend<W: Work>(Arc<Inner<W>>);
 
+/// What a thread that is not its own has of a back end: it is shut down when the [`Backend`] is dropped.
+pub(crate) struct Handle<W: Work>(Arc<Inner<W>>);
+
+/// A [`Handle`] that keeps nothing alive.
+pub(crate) struct WeakHandle<W: Work>(Weak<Inner<W>>);
+
+impl<W: Work> WeakHandle<W> {
+    pub(crate) fn upgrade(&self) -> Option<Handle<W>> {
+        self.0.upgrade().map(Handle)
+    }
+}
+
+impl<W: Work> Handle<W> {
+    /// As [`Backend::compile_with`].
+    ///
+    /// # Errors
+    /// If it fails, or not even begins.
+    pub(crate) fn compile_with(
+        &self,
+        subject: &Arc<W::Subject>,
+        tier: Tier,
+        compile: impl FnOnce(&Job) -> Result<W::Output, Failure>,
+    ) -> Outcome {
+        self.0.refusal(tier).map_or(Ok(()), Err)?;
+        self.0.compile_here(subject, tier, compile)
+    }
+
+    /// As [`Backend::compile`].
+    ///
+    /// # Errors
+    /// If it is not on its way now.
+    pub(crate) fn compile(&self, subject: &Arc<W::Subject>, tier: Tier) -> Outcome {
+        self.0.command(subject, tier, None)
+    }
+}
+
 /// A request on its way to the backend thread.
 struct Event<S> {
     subject: Arc<S>,
@@ -238,6 +275,16 @@ impl<W: Work> Backend<W> {
             counts: Counts::default(),
             config,
         }))
+    }
+
+    /// For threads of others.
+    pub(crate) fn handle(&self) -> Handle<W> {
+        Handle(self.0.clone())
+    }
+
+    /// The same, without keeping anything alive.
+    pub(crate) fn weak(&self) -> WeakHandle<W> {
+        WeakHandle(Arc::downgrade(&self.0))
     }
 
     /// Asks for a subject to be compiled soon. For threads that execute: one compare-and-swap if it
@@ -362,7 +409,7 @@ impl<W: Work> Inner<W> {
                 self.counts.jobs_refused.add(1);
                 return Requested::Refused(self.quarantine(subject));
             }
-            Asked::New => {}
+            Asked::New => subject.ticket().want(tier),
         }
         let generation = self.control.generation();
         if self.events.push(Event { subject: subject.clone(), tier, generation }).is_err() {
@@ -425,8 +472,11 @@ impl<W: Work> Inner<W> {
 
     /// Gives up all requests that nobody has looked at.
     fn forget_events(&self) {
-        while let Some(event) = self.events.pop() {
-            event.subject.ticket().phase.give_up();
+        while let Some(Event { subject, tier, .. }) = self.events.pop() {
+            let was_asked = subject.ticket().phase.give_up();
+            if was_asked && self.control.is_shut_down() {
+                self.work.note(&subject, tier, &Note::Dropped(Refusal::ShutDown));
+            }
         }
     }
 }

@@ -130,6 +130,11 @@ impl Phase {
         assert!(changed.is_some(), "only what runs is put back");
     }
 
+    /// It is never to be compiled, if nobody has asked for it yet.
+    pub(super) fn bar(&self) {
+        self.change(|state| (state == IDLE).then_some(BARRED));
+    }
+
     /// Its job is over.
     pub(super) fn finish(&self, bar: bool) -> Meanwhile {
         let end = if bar { BARRED } else { IDLE };

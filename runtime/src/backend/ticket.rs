@@ -4,9 +4,10 @@
 //! who compiles a subject notes attempts. **Never** allocates, except for the reason of a quarantine.
 
 use super::{phase::Phase, quota::Quota};
+use crate::hooks::Tier;
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// Embedded in every subject; 48 bytes.
@@ -16,6 +17,8 @@ pub(crate) struct Ticket {
     pub(super) phase: Phase,
     attempts: AtomicU32,
     failures: AtomicU32,
+    /// The tier that it was asked to be compiled with last. Relaxed: for the record.
+    wanted: AtomicU8,
     not_before_ms: AtomicU64,
     quarantined: OnceLock<Arc<str>>,
 }
@@ -28,6 +31,7 @@ impl Default for Ticket {
             phase: Phase::new(),
             attempts: AtomicU32::new(0),
             failures: AtomicU32::new(0),
+            wanted: AtomicU8::new(0),
             not_before_ms: AtomicU64::new(0),
             quarantined: OnceLock::new(),
         }
@@ -47,6 +51,18 @@ impl Ticket {
         self.quarantined.get()
     }
 
+    /// It is asked to be compiled with this tier.
+    pub(super) fn want(&self, tier: Tier) {
+        self.wanted.store(tier as u8, Ordering::Relaxed);
+    }
+
+    /// The tier it is to be compiled with, if it is on its way.
+    pub(crate) fn awaited(&self) -> Option<Tier> {
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let tier = Tier::ALL.into_iter().find(|&tier| tier as u8 == wanted);
+        tier.filter(|_| self.is_taken() && !self.phase.is_barred())
+    }
+
     /// Attempts so far.
     pub(crate) fn quota(&self) -> Quota {
         // Relaxed: ordered by the phase.
@@ -63,6 +79,12 @@ impl Ticket {
         self.attempts.store(quota.attempts, Ordering::Relaxed);
         self.failures.store(quota.failures, Ordering::Relaxed);
         self.not_before_ms.store(quota.not_before_ms, Ordering::Relaxed);
+    }
+
+    /// It was put in quarantine in an earlier session. For a subject that nobody asks for yet.
+    pub(crate) fn bar(&self, reason: Arc<str>) {
+        self.quarantine(reason);
+        self.phase.bar();
     }
 
     /// As [`Ticket::note`]. The first reason stays.

@@ -11,28 +11,28 @@ use super::sync::{AtomicBool, Ordering, fence};
 
 /// Whether the consumer is parked.
 #[derive(Debug)]
-pub(super) struct Wake {
+pub(crate) struct Wake {
     /// Changed by read-modify-writes with acquire and release, so that all changes are in one order
     /// that everybody agrees with; the fences order it against the queue.
     parked: AtomicBool,
 }
 
 impl Wake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { parked: AtomicBool::new(false) }
     }
 
     /// For producers, after work was queued: whether they have to unpark the consumer. Of several,
     /// one has to.
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         // Pairs with the fence in `may_park`.
         fence(Ordering::SeqCst);
         self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel)
     }
 
     /// For the consumer: whether it may park now. If so, it calls [`Wake::woke`] afterwards.
-    pub(super) fn may_park(&self, is_idle: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn may_park(&self, is_idle: impl FnOnce() -> bool) -> bool {
         self.parked.swap(true, Ordering::AcqRel);
         // Pairs with the fence in `is_due`.
         fence(Ordering::SeqCst);
@@ -44,7 +44,7 @@ impl Wake {
     }
 
     /// The consumer runs again, for whatever reason.
-    pub(super) fn woke(&self) {
+    pub(crate) fn woke(&self) {
         self.parked.swap(false, Ordering::AcqRel);
     }
 }

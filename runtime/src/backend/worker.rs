@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Compilers recurse: they get more than the 2 MiB that threads get otherwise.
-pub(super) const STACK_BYTES: usize = 16 << 20;
+pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 /// How a job ended.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Options that are checked before an engine gets them.
 
-use super::{Backend, Compile, Config, ConfigError, Worker, variables};
+use super::{Backend, Compile, Config, ConfigError, StoreMode, Worker, variables};
 use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::{ffi::OsStr, path::PathBuf};
@@ -76,6 +76,13 @@ setters! {
     idle_ms_max: u32,
     slots_max: usize,
     shutdown_ms: u32,
+    store: Option<PathBuf>,
+    store_mode: StoreMode,
+    store_bytes_max: usize,
+    store_preload: bool,
+    snapshot_first_ms: u32,
+    snapshot_interval_ms: u32,
+    snapshot_idle_ms: u32,
     huge_pages: bool,
     perf_map: bool,
     gdb: bool,

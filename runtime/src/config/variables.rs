@@ -1,7 +1,7 @@
 //! The `KILN_*` variables: one row each. Parsing, ranges, error texts and README's table are derived
 //! from it.
 
-use super::{Backend, Compile, Config, ConfigError, Worker};
+use super::{Backend, Compile, Config, ConfigError, StoreMode, Worker};
 use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
 use kiln_ir::Perturb;
@@ -56,7 +56,7 @@ pub const VARIABLES: &[Variable] = &[
     sets!(
         "KILN_COMPILE",
         Compile(compile),
-        "whole contracts, or only blocks that a recording run saw"
+        "whole contracts, only blocks that were seen to run, or nothing: only what the store has"
     ),
     sets!("KILN_FIRST_TIER", Tier(first_tier), "the tier that code is compiled with first"),
     sets!("KILN_TOP_TIER", Tier(top_tier), "the tier that hot code is compiled with at most"),
@@ -208,6 +208,33 @@ pub const VARIABLES: &[Variable] = &[
         Count(shutdown_ms, ANY, "ms"),
         "how long dropping an engine waits for its threads"
     ),
+    sets!("KILN_STORE", Folder(store), "folder of the artifact store; `none`: nothing is kept"),
+    sets!("KILN_STORE_MODE", StoreMode(store_mode), "when the store is written to"),
+    sets!(
+        "KILN_STORE_BYTES_MAX",
+        Size(store_bytes_max, 1 << 20..=1 << 50, "bytes"),
+        "bytes of artifacts that are kept; what was not used for long goes first"
+    ),
+    sets!(
+        "KILN_STORE_PRELOAD",
+        Switch(store_preload),
+        "load what the store has in the background when the engine is made; else at first use"
+    ),
+    sets!(
+        "KILN_SNAPSHOT_FIRST_MS",
+        Count(snapshot_first_ms, ANY, "ms"),
+        "until what is known about codes is first written to the store; 0: not for that"
+    ),
+    sets!(
+        "KILN_SNAPSHOT_INTERVAL_MS",
+        Count(snapshot_interval_ms, ANY, "ms"),
+        "between two times of that; 0: not for that"
+    ),
+    sets!(
+        "KILN_SNAPSHOT_IDLE_MS",
+        Count(snapshot_idle_ms, ANY, "ms"),
+        "nothing executed for so long: it is written, and the store tidied up; 0: never"
+    ),
     sets!(
         "KILN_HUGE_PAGES",
         Switch(huge_pages),
@@ -301,6 +328,9 @@ enum Knob<'a> {
     Compile(&'a mut Compile),
     Tier(&'a mut Tier),
     Worker(&'a mut Worker),
+    /// An absolute path, or none.
+    Folder(&'a mut Option<PathBuf>),
+    StoreMode(&'a mut StoreMode),
     Count(&'a mut u32, Range, Unit),
     Number(&'a mut usize, Range, Unit),
     /// A number that may have a suffix.
@@ -308,7 +338,6 @@ enum Knob<'a> {
     Force(&'a mut Force),
     Perturb(&'a mut Perturb),
     Checks(&'a mut Checks),
-    Folder(&'a mut Option<PathBuf>),
 }
 
 impl Knob<'_> {
@@ -320,13 +349,14 @@ impl Knob<'_> {
             Self::Compile(field) => *field = choose(&COMPILE, text)?,
             Self::Tier(field) => *field = choose(&TIER, text)?,
             Self::Worker(field) => *field = worker(text)?,
+            Self::Folder(field) => *field = folder(text)?,
+            Self::StoreMode(field) => *field = choose(&STORE_MODE, text)?,
             Self::Count(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Number(field, range, _) => *field = within(number(text)?, &range)?,
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
             Self::Force(field) => *field = text.parse().ok()?,
             Self::Perturb(field) => *field = text.parse().ok()?,
             Self::Checks(field) => *field = text.parse().ok()?,
-            Self::Folder(field) => *field = folder(text)?,
         }
         Some(())
     }
@@ -343,14 +373,17 @@ impl Knob<'_> {
                 Worker::Found => "found".to_owned(),
                 Worker::Path(path) => path.display().to_string(),
             },
+            Self::Folder(field) => match field {
+                None => "none".to_owned(),
+                Some(path) => path.display().to_string(),
+            },
+            Self::StoreMode(field) => name_of(&STORE_MODE, **field),
             Self::Count(field, ..) => field.to_string(),
             Self::Number(field, ..) => field.to_string(),
             Self::Size(field, ..) => size_text(**field as u64),
             Self::Force(field) => field.to_string(),
             Self::Perturb(field) => field.to_string(),
             Self::Checks(field) => field.to_string(),
-            Self::Folder(None) => "none".to_owned(),
-            Self::Folder(Some(path)) => path.display().to_string(),
         }
     }
 
@@ -361,6 +394,8 @@ impl Knob<'_> {
             Self::Compile(_) => alternatives(&COMPILE),
             Self::Tier(_) => alternatives(&TIER),
             Self::Worker(_) => "off, found, or an absolute path".to_owned(),
+            Self::Folder(_) => "none, or an absolute path".to_owned(),
+            Self::StoreMode(_) => alternatives(&STORE_MODE),
             Self::Count(_, range, unit) | Self::Number(_, range, unit) => {
                 format!("{} to {} {unit}", range.start(), range.end())
             }
@@ -374,7 +409,6 @@ impl Knob<'_> {
             Self::Checks(_) => {
                 "none, or any of reload, twice, shadow=N with commas between".to_owned()
             }
-            Self::Folder(_) => "none, or an absolute path".to_owned(),
             Self::Force(_) => {
                 "none, or any of promote, exit=N, swap=N, evict=N, seed=N with commas between"
                     .to_owned()
@@ -394,10 +428,11 @@ impl Knob<'_> {
             | Self::Compile(_)
             | Self::Tier(_)
             | Self::Worker(_)
+            | Self::Folder(_)
+            | Self::StoreMode(_)
             | Self::Force(_)
             | Self::Perturb(_)
-            | Self::Checks(_)
-            | Self::Folder(_) => true,
+            | Self::Checks(_) => true,
         }
     }
 }
@@ -405,20 +440,28 @@ impl Knob<'_> {
 const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 const BACKEND: [(&str, Backend); 2] =
     [("native", Backend::Native), ("evaluator", Backend::Evaluator)];
-const COMPILE: [(&str, Compile); 2] = [("all", Compile::All), ("seen", Compile::Seen)];
+const COMPILE: [(&str, Compile); 3] =
+    [("all", Compile::All), ("seen", Compile::Seen), ("stored", Compile::Stored)];
+const STORE_MODE: [(&str, StoreMode); 3] = [
+    ("read-only", StoreMode::ReadOnly),
+    ("read-write", StoreMode::ReadWrite),
+    ("write-on-shutdown", StoreMode::WriteOnShutdown),
+];
+
+fn folder(text: &str) -> Option<Option<PathBuf>> {
+    match text {
+        "none" => Some(None),
+        path if path.starts_with('/') => Some(Some(path.into())),
+        _ => None,
+    }
+}
+
 fn worker(text: &str) -> Option<Worker> {
     match text {
         "off" => Some(Worker::Off),
         "found" => Some(Worker::Found),
         path if path.starts_with('/') => Some(Worker::Path(path.into())),
         _ => None,
-    }
-}
-
-fn folder(text: &str) -> Option<Option<PathBuf>> {
-    match text {
-        "none" => Some(None),
-        path => path.starts_with('/').then(|| Some(path.into())),
     }
 }
 

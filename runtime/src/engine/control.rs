@@ -122,12 +122,17 @@ impl Engine {
 
     /// Forgets all codes and programs, what is in quarantine, and what waits to be compiled; what is
     /// being compiled is cancelled, and not used. Frames that run a program at the moment leave it at
-    /// their next safepoint, and its memory is free when the last has left.
+    /// their next safepoint, and its memory is free when the last has left. What the store has stays, and is loaded again
+    /// when it is called; what it remembers is not used any more.
     pub fn clear(&self) {
         self.back.clear();
         // Before the slots: one that comes in between is known, or gone.
         self.shared.known.clear();
         let codes = self.shared.retire_slots();
+        if let Some(persist) = &self.shared.persist {
+            persist.forget();
+        }
+        self.shared.know_stored();
         self.shared.outdate();
         trace::cleared(codes);
     }
@@ -148,11 +153,11 @@ impl Engine {
         self.shared.sweep();
     }
 
-    /// Cancels all compilations and waits for the engine's threads, at most `timeout`. From then on
-    /// nothing is compiled; programs run on. Dropping the last clone of an engine does the same, with
+    /// Cancels all compilations, has the store written, and waits for the engine's threads, at most `timeout`. From then
+    /// on nothing is compiled or saved; programs run on. Dropping the last clone of an engine does the same, with
     /// [`crate::Config::shutdown_ms`].
     pub fn shutdown(&self, timeout: Duration) -> Stopped {
-        self.back.shut_down(timeout)
+        self.back.stop(timeout)
     }
 
     fn slot_of(
@@ -167,6 +172,11 @@ impl Engine {
         if !bytecode.is_legacy() || bytecode.is_empty() {
             return Err(Refusal::NotCode);
         }
-        Ok(self.slot(bytecode, hash, self.intern(baked)))
+        // What the store has is found by who compiles it.
+        let found = self.shared.slot(bytecode, hash, self.intern(baked));
+        if found.crowded && !self.back.sweep_soon() {
+            self.shared.sweep();
+        }
+        Ok(found.slot)
     }
 }

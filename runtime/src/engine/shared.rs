@@ -5,7 +5,7 @@
 
 use super::{EngineError, sweeper::Sweeper};
 use crate::{
-    backend::{BackendStats, Failure, Job, Note, Ticket, Work},
+    backend::{BackendStats, Failure, Job, Note, Refusal, Ticket, Work},
     checks::{
         Check,
         report::{Seen as FrameSeen, Whose},
@@ -18,6 +18,7 @@ use crate::{
     local::Local,
     memory::{CodeBlock, CodeMemory, MemoryError},
     observe::{Observer, Registration, Subject, metrics::Gauges, trace},
+    persist::{Persist, Unfinished},
     policy::Policy,
     program::Program,
     slot::{Baked, Seen, Slot},
@@ -54,6 +55,21 @@ pub(crate) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BakedId(u32);
 
+/// The slot of a code.
+pub(super) struct Found {
+    pub(super) slot: Arc<Slot>,
+    /// There are too many by now.
+    pub(super) crowded: bool,
+    /// It is new, and the store has its program.
+    pub(super) is_stored: bool,
+}
+
+impl Found {
+    fn there(slot: Arc<Slot>) -> Self {
+        Self { slot, crowded: false, is_stored: false }
+    }
+}
+
 /// Slots by key.
 type Slots = HashMap<Key, Arc<Slot>>;
 
@@ -69,9 +85,11 @@ pub(crate) struct Shared {
     pub(super) config: Config,
     native: Option<Native>,
     pub(super) memory: CodeMemory,
+    /// What is kept of what is compiled; none: nothing is.
+    pub(super) persist: Option<Persist>,
     /// None: it can not be had.
     tier1: Option<Tier1>,
-    observer: Observer,
+    pub(super) observer: Observer,
     shards: [Shard; SHARDS],
     /// Every code that has a slot, by the hash it was found by.
     pub(super) known: Known,
@@ -130,9 +148,14 @@ impl Shared {
             }
             policy.top_tier = policy.top_tier.min(Tier::Optimised);
         }
+        let persist = Persist::open(&config, config.first_tier.max(policy.top_tier))?;
+        if config.enabled && config.compile == Compile::Stored && persist.is_none() {
+            return Err(EngineError::NoStore);
+        }
+        let known = Known::with_room(persist.as_ref().map_or(0, Persist::codes));
         // Relaxed: only the number counts.
         let id = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x01_0001);
-        Ok(Self {
+        let shared = Self {
             id,
             recording: AtomicBool::new(config.recording),
             shadows: AtomicU32::new(0),
@@ -142,15 +165,25 @@ impl Shared {
             config,
             native,
             memory,
+            persist,
             tier1,
             observer,
             shards: Default::default(),
-            known: Known::default(),
+            known,
             baked: RwLock::default(),
             generation: AtomicU64::new(0),
             ledger: Mutex::default(),
             sweeper: Mutex::default(),
-        })
+        };
+        shared.know_stored();
+        Ok(shared)
+    }
+
+    /// What the store has, or remembers, is known before it is first called.
+    pub(super) fn know_stored(&self) {
+        if let Some(persist) = &self.persist {
+            persist.each_code(|hash| self.known.add(hash));
+        }
     }
 
     pub(super) fn library(&self) -> Option<&Library> {
@@ -180,11 +213,17 @@ impl Shared {
 
     /// The counters, with the back end's.
     pub(super) fn stats(&self, backend: &BackendStats) -> Stats {
+        let mut stats = self.frame_stats();
+        stats.perf_map_errors = self.observer.perf_map_errors();
+        stats.set_backend(backend);
+        stats
+    }
+
+    /// The counters of frames, as far as they count themselves.
+    pub(super) fn frame_stats(&self) -> Stats {
         let ledger = self.ledger();
         let mut stats = ledger.past;
         ledger.present.iter().for_each(|counters| stats += counters.load());
-        stats.perf_map_errors = self.observer.perf_map_errors();
-        stats.set_backend(backend);
         stats
     }
 
@@ -249,46 +288,47 @@ impl Shared {
         self.baked.read().unwrap_or_else(PoisonError::into_inner)[id.0 as usize].clone()
     }
 
-    /// The slot of a code; and whether there are too many by now.
-    pub(super) fn slot(
-        &self,
-        bytecode: &Bytecode,
-        hash: B256,
-        baked: BakedId,
-    ) -> (Arc<Slot>, bool) {
+    /// The slot of a code.
+    pub(super) fn slot(&self, bytecode: &Bytecode, hash: B256, baked: BakedId) -> Found {
         let key = |hash| Key { hash, len: bytecode.len() as u32, baked };
         let found = self.slot_at(key(hash), bytecode);
-        if same_code(&found.0.bytecode, bytecode) {
+        if same_code(&found.slot.bytecode, bytecode) {
             return found;
         }
         trace::false_hash(bytecode);
         let found = self.slot_at(key(bytecode.hash_slow()), bytecode);
-        if same_code(&found.0.bytecode, bytecode) {
+        if same_code(&found.slot.bytecode, bytecode) {
             return found;
         }
         // The database gave another code this one's hash. It gets a slot that nobody else finds, and
         // that is retired: neither a clear nor a sweep would find its program.
-        let slot = Slot::new(bytecode.clone(), self.baked(baked));
+        let slot = Slot::new(bytecode.clone(), hash, self.baked(baked));
         slot.retire();
-        (Arc::new(slot), false)
+        Found::there(Arc::new(slot))
     }
 
-    fn slot_at(&self, key: Key, bytecode: &Bytecode) -> (Arc<Slot>, bool) {
+    fn slot_at(&self, key: Key, bytecode: &Bytecode) -> Found {
         let shard = &self.shards[key.hash[0] as usize % SHARDS];
         self.known.add(&key.hash);
         if let Some(slot) = read(shard).get(&key) {
-            return (slot.clone(), false);
+            return Found::there(slot.clone());
         }
         trace::lookup_miss(bytecode);
-        let baked = self.baked(key.baked);
+        let new = Arc::new(Slot::new(bytecode.clone(), key.hash, self.baked(key.baked)));
+        let restored = self.persist.as_ref().is_some_and(|persist| persist.adopt(&new));
         let mut shard = write(shard);
         let before = shard.len();
-        let slot = shard.entry(key).or_insert_with(|| Arc::new(Slot::new(bytecode.clone(), baked)));
-        let slot = slot.clone();
+        let slot = shard.entry(key).or_insert(new).clone();
+        let is_new = shard.len() > before;
         // At a new code, and then not at each: a sweep looks at all.
         let max = (self.config.slots_max / SHARDS).max(64);
-        let crowded = shard.len() > before && shard.len() > max && shard.len().is_multiple_of(64);
-        (slot, crowded)
+        let crowded = is_new && shard.len() > max && shard.len().is_multiple_of(64);
+        drop(shard);
+        if is_new && restored {
+            self.count(Stats { store_restored: 1, ..Stats::default() });
+        }
+        let is_stored = is_new && slot.is_stored();
+        Found { slot, crowded, is_stored }
     }
 
     /// Every slot in turn, with its shard locked for reading.
@@ -335,12 +375,14 @@ impl Shared {
             nth: slot.published(),
         };
         let mut stats = Stats::default();
-        let result = self.compile(slot, job, subject, &mut stats);
+        let stored = self.load_stored(slot, job, &subject, &mut stats);
+        let is_compiled = stored.is_none();
+        let result = stored.unwrap_or_else(|| self.compile(slot, job, subject, &mut stats));
         let off_path = job.thread() != CompileThread::Calling || !self.policy.background;
         if self.config.huge_pages && off_path {
             self.memory.use_huge_pages();
         }
-        stats.compile_errors += result.is_err() as u64;
+        stats.compile_errors += u64::from(is_compiled && result.is_err());
         if matches!(
             result,
             Err(CompileError::StorageBound | CompileError::Memory(MemoryError::Full { .. }))
@@ -351,6 +393,12 @@ impl Shared {
             self.report(slot, subject.tier, (*check, differences.clone()), None);
         }
         self.count(stats);
+        if !is_compiled {
+            if let Ok(program) = &result {
+                self.loaded(program, &stats);
+            }
+            return result;
+        }
         // Nothing is held here: a callback may use the engine.
         let outcome = result.as_ref().map(|program| &**program);
         let callback_panics = self.observer.compiled(&subject, outcome, &stats);
@@ -441,7 +489,12 @@ impl Work for Shared {
     }
 
     fn publish(&self, slot: &Arc<Slot>, program: Arc<Program>) {
+        let is_saved = program.is_saved();
         slot.publish(Some(program));
+        let persist = self.persist.as_ref().filter(|_| !is_saved);
+        if persist.is_some_and(|persist| !persist.offer(slot)) {
+            self.count(Stats { store_dropped: 1, ..Stats::default() });
+        }
     }
 
     fn sweep(&self, stats: &BackendStats) {
@@ -455,7 +508,15 @@ impl Work for Shared {
     fn note(&self, slot: &Slot, tier: Tier, note: &Note) {
         match note {
             Note::Queued(waiting) => trace::requested(&slot.bytecode, tier, *waiting),
-            Note::Dropped(cause) => trace::job_dropped(&slot.bytecode, tier, cause),
+            Note::Dropped(cause) => {
+                trace::job_dropped(&slot.bytecode, tier, cause);
+                // Called off, and not for its own sake: another session is to do it.
+                if let (Refusal::ShutDown, Some(persist)) = (cause, &self.persist)
+                    && let Some(unfinished) = Unfinished::of(slot, tier)
+                {
+                    persist.leave(unfinished);
+                }
+            }
             Note::Quarantined(reason) => {
                 trace::quarantined(&slot.bytecode, reason);
                 slot.leave_alone();

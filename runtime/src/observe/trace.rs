@@ -206,6 +206,56 @@ pub(crate) fn perf_map_error(path: &Path, error: &io::Error) {
     warn!(target: TARGET, path = %path.display(), %error, "no perf map");
 }
 
+/// A store was opened.
+pub(crate) fn store_opened(path: &Path, artifacts: usize, build: impl fmt::Display) {
+    debug!(target: TARGET, path = %path.display(), artifacts, %build, "store opened");
+}
+
+/// A program was loaded from the store.
+pub(crate) fn loaded(code: &Bytecode, tier: Tier, code_bytes: usize, cpu_ns: u64) {
+    debug!(target: TARGET, code = %code.hash_slow(), %tier, code_bytes, cpu_ns, "loaded");
+}
+
+/// An artifact is intact, and of no use to this engine.
+pub(crate) fn not_loaded(code: &Bytecode, reason: impl fmt::Display) {
+    debug!(target: TARGET, code = %code.hash_slow(), %reason, "not loaded");
+}
+
+/// A file of the store is damaged, or not trusted. What the store says names it.
+pub(crate) fn store_bad(reason: impl fmt::Display) {
+    warn!(target: TARGET, %reason, "bad file in the store");
+}
+
+/// A program was saved.
+pub(crate) fn saved(code: &Bytecode, tier: Tier, bytes: u64) {
+    debug!(target: TARGET, code = %code.hash_slow(), %tier, bytes, "saved");
+}
+
+/// What is known about codes was written to the store.
+pub(crate) fn snapshot(codes: usize, pending: usize, quarantined: usize) {
+    debug!(target: TARGET, codes, pending, quarantined, "snapshot");
+}
+
+/// The store was tidied up.
+pub(crate) fn collected(artifacts: u64, bytes: u64) {
+    debug!(target: TARGET, artifacts, bytes, "store collected");
+}
+
+/// Programs were loaded before they were asked for.
+pub(crate) fn preloaded(programs: usize) {
+    debug!(target: TARGET, programs, "preloaded");
+}
+
+/// Reading or writing the store failed.
+pub(crate) fn store_error(error: impl fmt::Display) {
+    debug!(target: TARGET, %error, "store error");
+}
+
+/// Nothing is written to the store any more in this session. Said once.
+pub(crate) fn store_off(error: impl fmt::Display) {
+    warn!(target: TARGET, %error, "nothing is written to the store any more");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,6 @@ use super::{
     Answer, Executable, JobError, JobRequest, WorkerError,
     channel::{Channel, Stop, Wait},
     error::ended,
-    identity::Identity,
     limits::Confine,
     wire::{self, Hello, WireError},
 };
@@ -79,7 +78,7 @@ impl Worker {
     }
 
     fn greet(&mut self, start: &Start<'_>) -> Result<(), WorkerError> {
-        let ours = Identity::ours();
+        let ours = super::identity();
         for frame in [wire::encode_hello(ours), wire::encode_confine(&start.confine)] {
             self.channel.send(frame.map_err(|error| handshake(&error))?);
         }

@@ -8,7 +8,6 @@ use super::{
     ARGUMENT, Answer, JobError, JobRequest,
     assembler::Assembler,
     executable,
-    identity::Identity,
     limits::limit_cpu,
     regions::thread_cpu_ns,
     wire::{self, HELLO_BYTES_MAX, Hello, ToWorker, WireError},
@@ -151,7 +150,7 @@ impl Server {
     /// The hello is sent last: who gets it has a worker with all limits set.
     fn greet(&mut self) -> Result<(), ServeError> {
         let Some(hello) = self.receive()? else { return Ok(()) };
-        let ours = Identity::ours();
+        let ours = super::identity();
         let theirs = wire::decode_hello(&hello)?;
         let is_same = matches!(theirs, Hello::Same(theirs) if theirs == *ours);
         if is_same {

@@ -6,12 +6,11 @@
 use super::{
     Answer, JobRequest, Target,
     assembler::Assembler,
-    identity::Identity,
     limits::Confine,
     wire::{self, HEADER, Hello, ToWorker},
 };
 use kiln_abi::{CodeObject, EntryTable, Pc};
-use kiln_ir::{Config, Limits, OpcodeSet, SpecId, ssa::Choice};
+use kiln_ir::{Config, Limits, OpcodeSet, SpecId, identity::Identity, ssa::Choice};
 
 /// Bytes of a message, at most.
 const MAX: usize = 1 << 16;

@@ -9,13 +9,15 @@
 //! without [`PROTOCOL`].
 
 use super::{
-    Answer, JobError, JobRequest, Phases, Target,
-    identity::Identity,
-    limits::Confine,
-    objects::{Budget, Sent, entries_to_send},
+    Answer, JobError, JobRequest, Phases, Target, limits::Confine, objects::Budget,
 };
 use kiln_abi::Pc;
-use kiln_ir::{Config, Limits, OpcodeSet, Perturb, SpecId, ssa::Choice};
+use kiln_ir::{
+    Config, Limits, OpcodeSet, Perturb, SpecId,
+    identity::Identity,
+    sent::{self, Sent, entries_to_send},
+    ssa::Choice,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
@@ -52,6 +54,12 @@ pub(super) enum WireError {
     Malformed(&'static str),
     #[error("malformed: {0}")]
     Postcard(#[from] postcard::Error),
+}
+
+impl From<sent::Malformed> for WireError {
+    fn from(sent::Malformed(what): sent::Malformed) -> Self {
+        Self::Malformed(what)
+    }
 }
 
 /// Bytes that are written and read in one piece.
@@ -174,10 +182,6 @@ struct WireJob<'a> {
 pub(super) fn encode_job(id: u64, request: &JobRequest, max: usize) -> Result<Vec<u8>, WireError> {
     let JobRequest { bytecode, config, limits, counts, choice, target, deadline_ms } = request;
     let gas: Vec<u8> = config.gas.iter().flat_map(|gas| gas.to_le_bytes()).collect();
-    let mut replaced = [0; 4];
-    for opcode in (0..=u8::MAX).filter(|&opcode| config.replaced.contains(opcode)) {
-        replaced[usize::from(opcode >> 6)] |= 1 << (opcode & 63);
-    }
     let counts: Vec<u8> = counts
         .iter()
         .flat_map(|(Pc(pc), count)| pc.to_le_bytes().into_iter().chain(count.to_le_bytes()))
@@ -186,7 +190,7 @@ pub(super) fn encode_job(id: u64, request: &JobRequest, max: usize) -> Result<Ve
         id,
         spec: config.spec as u8,
         gas: Bytes(&gas),
-        replaced,
+        replaced: config.replaced.words(),
         limits: limits_to_send(limits),
         perturb: limits.perturb.bits(),
         hot: choice.hot,
@@ -220,9 +224,7 @@ pub(super) fn decode_to_worker(payload: &[u8]) -> Result<ToWorker, WireError> {
     for (gas, sent) in gas.iter_mut().zip(job.gas.0.as_chunks().0) {
         *gas = u16::from_le_bytes(*sent);
     }
-    let is_replaced =
-        |opcode: &u8| job.replaced[usize::from(opcode >> 6)] >> (opcode & 63) & 1 != 0;
-    let replaced: OpcodeSet = (0..=u8::MAX).filter(is_replaced).collect();
+    let replaced = OpcodeSet::from_words(job.replaced);
     let (counts, rest) = job.counts.0.as_chunks::<COUNT>();
     if !rest.is_empty() {
         return Err(WireError::Malformed("a part of a count"));
@@ -374,7 +376,7 @@ pub(super) fn decode_answer(
             answer.phases = Phases { analyse_ns, build_ns, optimise_ns, codegen_ns };
             (answer.instructions, answer.cpu_ns) = (instructions, cpu_ns);
             answer.left_out = left_out;
-            let mut budget = Budget::new(request, max);
+            let mut budget = Budget::new(request, max)?;
             for _ in 0..objects {
                 let (object, behind) = postcard::take_from_bytes::<WireObject<'_>>(rest)?;
                 let WireObject { code_len, records, blocks, entries, text } = object;

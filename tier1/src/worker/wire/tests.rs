@@ -256,7 +256,7 @@ fn entries_out_of_order_or_at_offset_0_are_refused() {
             blocks: 1,
             entries: entries.as_flattened(),
         };
-        Budget::new(&request, MAX).take(sent).map(|object| object.entries.len())
+        Budget::new(&request, MAX)?.take(sent).map(|object| object.entries.len())
     };
     let entry = |pc, offset, is_jumpdest| [pc, 0, 0, 0, offset, 0, 0, 0, is_jumpdest];
     assert_eq!(read(&[entry(3, 9, 0), entry(5, 8, 1)]), Ok(2));

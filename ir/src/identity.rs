@@ -1,27 +1,34 @@
-//! Which build this is, as far as a worker and its parent must agree.
+//! Which build this is, as far as code that one build made and another one runs must agree.
 //!
-//! **Owns** the list of what that is: the version, the layout that compiled code relies on, the opcode table,
-//! and the CPU that each side sees. **Never** finds out what else may differ: the version is to change then.
+//! **Owns** the list of what that is: the version, the sources of `kiln-abi` and this crate, the layout that compiled
+//! code relies on, the opcode table, and the CPU that the process sees. A worker process and its parent compare it, and
+//! what is kept of compiled code is filed under it.
+//!
+//! **Callers guarantee** that they add what else makes the code they speak of: [`Identity::with`] the `SOURCE` of a
+//! back end, the version of its compiler.
+//!
+//! **Never** finds out what the host has besides: which linker or library is there, what the kernel allows.
 
+use crate::LOWERING;
 use kiln_abi::{
     Exit, ExitKind, ExitTable, Fixup, Helper, POLL_BACK_EDGES, Pc, Records, STACK_LIMIT, Slot,
     Source, Word, context_offset,
 };
-use kiln_ir::LOWERING;
 use std::{
     fmt::{self, Write as _},
     sync::LazyLock,
 };
 
-/// What must be the same on both sides.
+/// What must be the same where code is made and where it is run. `Display` names all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    /// Of the crate.
-    pub(super) version: String,
-    /// A hash of the contract between code and host, and of the opcode table.
-    pub(super) abi: u64,
-    /// A bit for each CPU feature that code may be made for.
-    pub(super) cpu: u64,
+pub struct Identity {
+    /// Of the workspace's crates.
+    pub version: String,
+    /// A hash (FNV-1a, 64 bits) of the contract between code and host, the opcode table, the sources of `kiln-abi` and
+    /// `kiln-ir`, and what was added by [`Identity::with`].
+    pub abi: u64,
+    /// A bit for each CPU feature that code may be made for; none on targets that are not x86-64.
+    pub cpu: u64,
 }
 
 impl fmt::Display for Identity {
@@ -33,13 +40,23 @@ impl fmt::Display for Identity {
 
 impl Identity {
     /// This process's.
-    pub(super) fn ours() -> &'static Self {
+    #[must_use]
+    pub fn ours() -> &'static Self {
         static OURS: LazyLock<Identity> = LazyLock::new(|| Identity {
             version: env!("CARGO_PKG_VERSION").into(),
             abi: abi(),
             cpu: cpu(),
         });
         &OURS
+    }
+
+    /// With something else that must be the same, in the hash.
+    #[must_use]
+    pub fn with(&self, part: &str) -> Self {
+        let mut hash = Hash(self.abi);
+        // A hash takes everything: there is no error to see.
+        let _ = write!(hash, " {} {part}", part.len());
+        Self { abi: hash.0, ..self.clone() }
     }
 }
 
@@ -75,7 +92,7 @@ fn describe(hash: &mut Hash) -> fmt::Result {
     write!(hash, "{} {STACK_LIMIT} {POLL_BACK_EDGES} ", size_of::<kiln_abi::Context>())?;
     let mut records = Records::default();
     let packed = records.pack(&sample());
-    write!(hash, "{packed} {records:?} {LOWERING:?}")
+    write!(hash, "{packed} {records:?} {LOWERING:?} {} {}", kiln_abi::SOURCE, crate::SOURCE)
 }
 
 /// Exits whose records have everything that records may have.
@@ -125,4 +142,36 @@ fn cpu() -> u64 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_the_same_each_time_and_covers_what_is_added() {
+        let ours = Identity::ours();
+        assert_eq!(abi(), ours.abi);
+        assert_eq!(ours.version, env!("CARGO_PKG_VERSION"));
+        let texts = [
+            ours.clone(),
+            ours.with(""),
+            ours.with("a"),
+            ours.with("a").with("b"),
+            ours.with("ab"),
+        ]
+        .map(|identity| identity.to_string());
+        for (at, text) in texts.iter().enumerate() {
+            assert!(!texts[..at].contains(text), "{text}");
+        }
+        assert_eq!(ours.with("a"), ours.with("a"));
+    }
+
+    #[test]
+    fn sources_have_digests_of_their_own() {
+        for source in [crate::SOURCE, kiln_abi::SOURCE] {
+            assert!(source.len() == 32 && u128::from_str_radix(source, 16).is_ok(), "{source}");
+        }
+        assert_ne!(crate::SOURCE, kiln_abi::SOURCE);
+    }
 }
