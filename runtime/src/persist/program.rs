@@ -85,7 +85,8 @@ impl Program {
             created_s: 0,
             bytecode: self.bytecode().original_byte_slice().to_vec(),
             text: text.to_vec(),
-            code_len,
+            // The code of regions lies behind the data of the rest.
+            code_len: regions.as_ref().map_or(code_len, |_| text.len() as u32),
             entries: self.entries().to_table(),
             blocks: self.regions() as u32,
             instructions: self.instructions() as u32,
@@ -132,6 +133,7 @@ mod tests {
     use crate::{config::Config, engine::Engine, memory::CodeMemory};
     use kiln_abi::Pc;
     use kiln_ir::{OpcodeSet, SpecId};
+    use kiln_store::{DecodeLimits, Digest};
     use revm::primitives::Bytes;
 
     fn baked() -> kiln_ir::Config {
@@ -152,9 +154,8 @@ mod tests {
     }
 
     fn key(program: &Program) -> Key {
-        let none = kiln_store::Digest::default();
-        let code_hash = program.bytecode().hash_slow().0;
-        Key { code_hash, baked: none, build: none, rank: rank_of(program.tier()) }
+        let code = program.bytecode().original_byte_slice();
+        Key::new(code, &baked(), Digest::of(b"build"), rank_of(program.tier()))
     }
 
     fn load(artifact: Artifact, bytecode: Bytecode) -> Result<Program, LoadError> {
@@ -169,7 +170,10 @@ mod tests {
             let artifact = artifact(tier);
             assert!(artifact.code_len > 0 && artifact.code_len as usize <= artifact.text.len());
             assert_eq!(artifact.regions.is_some(), tier > Tier::Baseline);
-            let program = load(artifact.clone(), code(0)).unwrap();
+            let decoded =
+                Artifact::decode(&artifact.encode(), &artifact.key, &DecodeLimits::default());
+            assert_eq!(decoded.as_ref(), Ok(&artifact));
+            let program = load(decoded.unwrap(), code(0)).unwrap();
             assert_eq!(program.tier(), tier);
             assert_eq!(program.regions(), artifact.blocks as usize);
             assert!(program.is_compiled(Pc(0)) && program.is_compiled(Pc(2)));

@@ -29,7 +29,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const LOOP: &str =
     "5f35 5f 5b 6003 02 81 01 90 6001 9003 90 81 6003 57 5f 52 6020 5f f3";
 /// if (calldata[0]) { return 7 } else { return 9 }, and some more blocks.
-pub(crate) const BRANCH: &str = "5f35 6010 57 6009 5f 52 6020 5f f3 00 00 5b 6007 5f 52 6020 5f f3";
+pub(crate) const BRANCH: &str = "5f35 600f 57 6009 5f 52 6020 5f f3 00 00 5b 6007 5f 52 6020 5f f3";
 
 /// A folder for a store, and the store in it.
 pub(crate) struct Folder(TempDir);

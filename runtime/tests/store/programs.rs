@@ -96,7 +96,7 @@ fn a_later_compilation_has_the_blocks_of_the_program_that_was_loaded() {
 fn what_was_thrown_out_is_loaded_again() {
     let folder = Folder::new();
     written(config(&folder), &[LOOP]);
-    let force = "evict=3".parse::<Force>().unwrap();
+    let force = "evict=1".parse::<Force>().unwrap();
     let engine = engine(Config { compile: Compile::Stored, force, ..config(&folder) });
     for value in 1..50 {
         agree(&engine, LOOP, number(value));

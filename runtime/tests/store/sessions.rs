@@ -121,21 +121,21 @@ fn a_snapshot_in_between_has_what_is_under_way() {
 fn what_a_code_runs_is_remembered() {
     let folder = Folder::new();
     let seen =
-        |folder: &Folder| Config { compile: Compile::Seen, hot_executions: 400, ..config(folder) };
+        |folder: &Folder| Config { compile: Compile::Seen, hot_executions: 20, ..config(folder) };
     {
         let engine = engine(seen(&folder));
         // Known, and not yet worth it.
-        agree(&engine, LOOP, number(600));
+        agree(&engine, LOOP, number(25));
         assert!(engine.snapshot());
         assert_eq!(engine.stats().programs, 0, "{:?}", engine.stats());
     }
     let again = engine(seen(&folder));
-    // Without the store this is far too little to be noticed.
-    (0..40).for_each(|_| agree(&again, LOOP, number(2)));
+    // Without the store it takes a while until the code is known.
+    agree(&again, LOOP, number(50));
     let stats = again.stats();
     assert_eq!((stats.programs, stats.store_restored), (1, 1), "{stats:?}");
     let new = engine(Config { store: None, ..seen(&folder) });
-    (0..40).for_each(|_| agree(&new, LOOP, number(2)));
+    agree(&new, LOOP, number(50));
     assert_eq!(new.stats().programs, 0);
 }
 
