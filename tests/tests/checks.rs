@@ -2,7 +2,7 @@
 //! costs its code the program and no result, and its report finds it again.
 
 use kiln_runtime::{
-    Check, Checks, Config, Engine, Fault, Hooks, Phase, PhaseStart, Report, Stats, Tiered,
+    Backend, Check, Checks, Config, Engine, Fault, Hooks, Phase, PhaseStart, Report, Stats, Tiered,
 };
 use kiln_tests::Case;
 use kiln_tests::compare::{check, differences};
@@ -56,9 +56,17 @@ fn exact(engine: &Engine, case: &Case) {
 
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() {
-    let all = checks("twice,shadow=1");
-    let engines = Engines::tuned(|_, config| Config { checks: all, ..config });
+    let all = checks("reload,twice,shadow=1");
+    let folder = std::env::temp_dir().join(format!("kiln-checks-{}", std::process::id()));
+    let engines =
+        Engines::tuned(|_, config| Config { checks: all, reports: Some(folder.clone()), ..config });
     let engines = engines.expect("engines start");
+    let reports = || {
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let texts = files.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+        let short = |text: String| text.chars().take(2000).collect::<String>();
+        texts.take(3).map(short).collect::<Vec<_>>().join("\n")
+    };
     let generated = (0..GENERATED).map(|seed| (format!("seed {seed}"), seeded(11_000_000 + seed)));
     let mut nth = 0;
     for (name, case) in case_files().into_iter().chain(generated) {
@@ -74,13 +82,15 @@ fn nothing_is_found_where_nothing_is_wrong() {
             }
         }
         for (kind, engine) in engines.iter() {
-            assert_eq!(found(&engine.stats()), 0, "{name}: {kind:?}");
+            assert_eq!(found(&engine.stats()), 0, "{name}: {kind:?}\n{}", reports());
         }
         engines.clear();
     }
     for (kind, engine) in engines.iter() {
         let stats = engine.stats();
         assert!(stats.shadow_checked > 50 && stats.twice_checked > 50, "{kind:?}: {stats:?}");
+        let encodes = engine.config().backend == Backend::Native;
+        assert_eq!(stats.reload_checked > 50, encodes, "{kind:?}: {stats:?}");
     }
 }
 
@@ -289,6 +299,37 @@ fn compiling_twice_finds_code_that_varies() {
             exact(&broken.engine, &case);
             let stats = broken.engine.stats();
             assert_eq!((stats.programs, found(&stats)), (programs, 1 - programs), "{name}");
+        }
+    }
+}
+
+fn flipped(start: &PhaseStart<'_>, _: usize) -> Fault {
+    if start.phase == Phase::Reload { Fault::Flip } else { Fault::None }
+}
+
+fn lost_entry(start: &PhaseStart<'_>, _: usize) -> Fault {
+    if start.phase == Phase::Reload { Fault::LoseEntry } else { Fault::None }
+}
+
+#[test]
+fn reloading_finds_what_decodes_otherwise() {
+    let kinds = [
+        Kind::Reloaded,
+        Kind::ReloadedOptimised,
+        #[cfg(feature = "llvm")]
+        Kind::ReloadedTier1,
+    ];
+    for kind in kinds {
+        let Some(config) = config(kind) else { continue };
+        assert!(config.checks.reload, "{kind}");
+        let faults = [("flip", flipped as Intercept, "decoded"), ("entry", lost_entry, "entries")];
+        for (fault, intercept, says) in faults {
+            let name = format!("reload-{kind}-{fault}");
+            // JUMPDEST behind a jump, so that there are several entries.
+            let case = Case::of_code(SpecId::PRAGUE, hex!("5f35600657005b600160005500"));
+            let report = found_once(&name, &config, intercept, (Check::Reload, &case));
+            assert!(report.differences[0].contains(says), "{report}");
+            finds_it_again(&name, &config, intercept, &report);
         }
     }
 }
