@@ -15,6 +15,7 @@ use crate::{
 use std::{
     io,
     ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
@@ -87,7 +88,10 @@ fn start(shared: &Weak<Shared>, back: &WeakHandle<Shared>) -> Option<io::Result<
     Some(thread.spawn(move || {
         if let Some(persist) = &shared.persist {
             let _ending = persist.desk.begin();
-            Keeper::new(&shared, &back, persist).serve();
+            let serve = || Keeper::new(&shared, &back, persist).serve();
+            if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                persist.give_up();
+            }
         }
     }))
 }
@@ -217,12 +221,12 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Saves every program that is not, also those that found no room in the queue, until `end`.
-    fn save_all(&mut self, end: Option<Instant>) {
-        while self.persist.desk.pop().is_some_and(|slot| {
+    /// Saves every program that is not, also those that found no room in the queue, for as long as there is time. Answers
+    /// whether all were looked at.
+    fn save_all(&mut self) -> bool {
+        while let Some(slot) = self.persist.desk.pop() {
             slot.begin_saving();
-            true
-        }) {}
+        }
         let mut slots = Vec::new();
         self.shared.each_slot(|slot| {
             if slot.pin().as_ref().is_some_and(|program| !program.is_saved()) {
@@ -231,19 +235,21 @@ impl<'a> Keeper<'a> {
         });
         // Those that gained most by being compiled first.
         slots.sort_by_key(|slot| std::cmp::Reverse(slot.uses_of_all()));
-        for slot in &slots {
-            let is_over = end.is_some_and(|end| Instant::now() >= end);
-            if is_over || !self.persist.may_write() {
-                break;
+        slots.iter().all(|slot| {
+            let in_time = self.persist.desk.end().is_none_or(|end| Instant::now() < end);
+            if in_time {
+                self.save(slot);
             }
-            self.save(slot);
-        }
+            in_time && self.persist.may_write()
+        })
     }
 
     fn flush(&mut self) {
-        let Some(flush) = self.persist.desk.flush_wanted() else { return };
-        self.save_all(None);
-        self.persist.desk.flushed(flush);
+        let flush = self.persist.desk.flush_wanted();
+        let is_done = self.save_all() || !self.persist.may_write();
+        if let Some(flush) = flush.filter(|_| is_done) {
+            self.persist.desk.flushed(flush);
+        }
     }
 
     fn preload(&mut self) {
@@ -305,9 +311,8 @@ impl<'a> Keeper<'a> {
     /// The engine is at its end: what is known first, which is little and says most.
     fn end(&mut self) {
         if self.persist.may_write() {
-            let end = self.persist.desk.end();
             self.shared.snapshot(self.persist);
-            self.save_all(end);
+            self.save_all();
         }
         self.looked_ms = 0;
         self.look();

@@ -274,6 +274,13 @@ impl Persist {
         }
     }
 
+    /// Its thread panicked: a defect. Nothing is written any more.
+    pub(crate) fn give_up(&self) {
+        if !self.off.swap(true, Ordering::Relaxed) {
+            trace::store_off("its thread panicked");
+        }
+    }
+
     /// Writes down what is known. Answers whether that went well.
     pub(crate) fn save_profile(&self, profile: &Profile, stats: &mut Stats) -> bool {
         match self.store.save_profile(profile) {

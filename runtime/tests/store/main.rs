@@ -6,6 +6,7 @@ mod common;
 mod files;
 mod programs;
 mod sessions;
+mod stress;
 
 use common::{Outcome, call, code, context, transact};
 use kiln_ir::OpcodeSet;

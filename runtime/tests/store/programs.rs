@@ -93,6 +93,23 @@ fn a_later_compilation_has_the_blocks_of_the_program_that_was_loaded() {
 }
 
 #[test]
+fn who_wants_whole_codes_does_not_get_parts() {
+    let folder = Folder::new();
+    {
+        let part = Config { compile: Compile::Seen, hot_executions: 1, ..config(&folder) };
+        let engine = engine(part);
+        (0..20).for_each(|_| agree(&engine, BRANCH, number(0)));
+        assert!(engine.flush_store(LONG) && engine.stats().store_saved > 0);
+    }
+    let engine = engine(config(&folder));
+    agree(&engine, BRANCH, number(0));
+    agree(&engine, BRANCH, number(1));
+    let stats = engine.stats();
+    assert_eq!((stats.store_hits, stats.store_refused, stats.programs), (0, 1, 1), "{stats:?}");
+    assert_eq!(stats.exits_resume, 0, "{stats:?}");
+}
+
+#[test]
 fn what_was_thrown_out_is_loaded_again() {
     let folder = Folder::new();
     written(config(&folder), &[LOOP]);
