@@ -14,6 +14,7 @@ use kiln_abi::{CodeObject, EntryTable};
 use kiln_ir::Module;
 use kiln_store::{Artifact, ArtifactRegions, DecodeLimits, Digest, Key};
 use revm::bytecode::Bytecode;
+use std::fmt::Debug;
 
 /// Whatever was compiled is within these.
 pub(crate) const LIMITS: DecodeLimits = DecodeLimits {
@@ -43,7 +44,8 @@ pub(crate) fn artifact(
         created_s: 0,
         bytecode: bytecode.original_byte_slice().to_vec(),
         text: object.text.clone(),
-        code_len: object.code_len as u32,
+        // The code of regions lies behind the data of the rest.
+        code_len: regions.map_or(object.code_len, |_| object.text.len()) as u32,
         entries: object.entries.clone(),
         blocks: module.regions.len() as u32,
         instructions: module.instructions() as u32,
@@ -55,20 +57,25 @@ pub(crate) fn artifact(
     }
 }
 
-/// In what an artifact differs, one line each.
+/// In what an artifact differs, one line each. Tables of entries may lie in memory in another order.
 pub(crate) fn differences(compiled: &Artifact, reloaded: &Artifact) -> Vec<String> {
-    if compiled == reloaded {
-        return Vec::new();
-    }
     let mut lines = Vec::new();
-    let mut field = |what: &str, compiled: String, reloaded: String| {
+    let mut field = |what: &str, compiled: &dyn Debug, reloaded: &dyn Debug| {
+        let (compiled, reloaded) = (format!("{compiled:?}"), format!("{reloaded:?}"));
         if compiled != reloaded {
             lines.push(format!("{what}: compiled {compiled}, reloaded {reloaded}"));
         }
     };
-    field("key", compiled.key.to_string(), reloaded.key.to_string());
-    let counts = |of: &Artifact| format!("{} of {}", of.blocks, of.instructions);
-    field("blocks of instructions", counts(compiled), counts(reloaded));
+    field("key", &compiled.key, &reloaded.key);
+    field("configuration", &compiled.config, &reloaded.config);
+    field("bytecode", &compiled.bytecode, &reloaded.bytecode);
+    field("instructions", &compiled.instructions, &reloaded.instructions);
+    let regions = |of: &Artifact| {
+        let regions = of.regions.as_ref()?;
+        let heads: Vec<u32> = regions.objects.iter().map(|(pc, _)| pc.0).collect();
+        Some((regions.rank, regions.instructions, heads))
+    };
+    field("regions", &regions(compiled), &regions(reloaded));
     let object = |of: &Artifact| CodeObject {
         text: of.text.clone(),
         code_len: of.code_len as usize,
@@ -77,16 +84,10 @@ pub(crate) fn differences(compiled: &Artifact, reloaded: &Artifact) -> Vec<Strin
         blocks: of.blocks as usize,
     };
     lines.extend(twice::objects(&object(compiled), &object(reloaded)));
-    let regions = |of: &Artifact| match &of.regions {
-        Some(regions) => format!("{}, {}", regions.rank.name(), regions.objects.len()),
-        None => "none".to_owned(),
-    };
-    if regions(compiled) != regions(reloaded) {
-        let (compiled, reloaded) = (regions(compiled), regions(reloaded));
-        lines.push(format!("regions: compiled {compiled}, reloaded {reloaded}"));
-    }
-    if lines.is_empty() {
-        lines.push("the configuration, the bytecode, or a region differs".to_owned());
+    let objects = |of: &Artifact| of.regions.clone().map_or(Vec::new(), |regions| regions.objects);
+    for ((pc, compiled), (_, reloaded)) in objects(compiled).iter().zip(&objects(reloaded)) {
+        let more = twice::objects(compiled, reloaded).into_iter();
+        lines.extend(more.map(|line| format!("region {}: {line}", pc.0)));
     }
     lines
 }

@@ -65,17 +65,18 @@ pub(crate) fn objects(first: &CodeObject, second: &CodeObject) -> Vec<String> {
     lines
 }
 
-/// In what tables of entries differ.
-pub(crate) fn entries(first: &EntryTable, second: &EntryTable) -> Option<String> {
-    if first == second {
-        return None;
+/// In what tables of entries differ, wherever their parts lie.
+fn entries(first: &EntryTable, second: &EntryTable) -> Option<String> {
+    let (mut first, mut second) = (first.iter(), second.iter());
+    loop {
+        match (first.next(), second.next()) {
+            (None, None) => return None,
+            (first, second) if first != second => {
+                return Some(format!("entries: first {first:?}, then {second:?}"));
+            }
+            _ => {}
+        }
     }
-    let mut pairs = first.iter().zip(second.iter());
-    let differs = pairs.find(|(first, second)| first != second);
-    Some(match differs {
-        Some((first, second)) => format!("entries: first {first:?}, then {second:?}"),
-        None => "entries: not the same number".to_owned(),
-    })
 }
 
 fn count(lines: &mut Vec<String>, what: &str, first: usize, second: usize) {
