@@ -39,7 +39,7 @@ impl Known {
     #[inline]
     fn place(&self, hash: &B256) -> (usize, u64) {
         let place = u32::from_le_bytes([hash[2], hash[3], hash[4], hash[5]]) as usize;
-        (place / 64 & (self.bits.len() - 1), 1 << (place % 64))
+        ((place / 64) & (self.bits.len() - 1), 1 << (place % 64))
     }
 
     pub(crate) fn add(&self, hash: &B256) {

@@ -39,6 +39,9 @@ pub struct Program {
     saved: AtomicBool,
 }
 
+const _: () =
+    assert!(std::mem::offset_of!(Program, body) <= 64, "what frames look at is in one line");
+
 // SAFETY: the pointers are to memory that `body` owns and that nobody writes.
 unsafe impl Send for Program {}
 // SAFETY: as above.

@@ -228,7 +228,7 @@ counters! {
     store_saved,
     /// Bytes of the artifacts that were saved.
     store_saved_bytes,
-    /// Programs that were not saved because too many waited for that.
+    /// Programs that found no room among those that wait for being saved; they are looked for later.
     store_dropped,
     /// Artifacts removed to keep the store within its budget.
     store_collected,

@@ -118,6 +118,8 @@ struct Keeper<'a> {
     looked_ms: u64,
     /// Programs loaded before anybody asked.
     preloaded: usize,
+    /// What found no room in the queue.
+    backlog: Vec<Arc<Slot>>,
     cpu_ns: u64,
 }
 
@@ -144,6 +146,7 @@ impl<'a> Keeper<'a> {
             executed: shared.executed(),
             looked_ms: now_ms,
             preloaded: 0,
+            backlog: Vec::new(),
             cpu_ns: thread_cpu_ns(),
         }
     }
@@ -185,6 +188,7 @@ impl<'a> Keeper<'a> {
         }
         let desk = &self.persist.desk;
         let (waiting, crowded) = desk.waiting();
+        let waiting = waiting + self.backlog.len();
         let waits_since_ms = self.state.waits_since_ms.unwrap_or(now_ms);
         self.state.waits_since_ms = (waiting > 0).then_some(waits_since_ms);
         self.state.crowded = crowded;
@@ -214,11 +218,31 @@ impl<'a> Keeper<'a> {
 
     fn save_batch(&mut self) {
         let desk = &self.persist.desk;
-        let batch: Vec<_> = std::iter::from_fn(|| desk.pop()).take(BATCH).collect();
-        batch.iter().for_each(|slot| self.save(slot));
-        if batch.len() < BATCH {
-            self.state.waits_since_ms = None;
+        let mut batch: Vec<_> = std::iter::from_fn(|| desk.pop()).take(BATCH).collect();
+        if batch.is_empty() {
+            batch = self.backlog.split_off(self.backlog.len().saturating_sub(BATCH));
         }
+        batch.iter().for_each(|slot| self.save(slot));
+        if desk.waiting().0 == 0 && self.backlog.is_empty() {
+            self.state.waits_since_ms = None;
+            if desk.overflowed() {
+                self.backlog = self.unsaved();
+                // Those that gained most by being compiled are taken first.
+                self.backlog.reverse();
+            }
+        }
+    }
+
+    /// Every slot with a program that is not saved, the ones first that gained most by being compiled.
+    fn unsaved(&self) -> Vec<Arc<Slot>> {
+        let mut slots = Vec::new();
+        self.shared.each_slot(|slot| {
+            if slot.pin().as_ref().is_some_and(|program| !program.is_saved()) {
+                slots.push(slot.clone());
+            }
+        });
+        slots.sort_by_key(|slot| std::cmp::Reverse(slot.uses_of_all()));
+        slots
     }
 
     /// Saves every program that is not, also those that found no room in the queue, for as long as there is time. Answers
@@ -227,14 +251,8 @@ impl<'a> Keeper<'a> {
         while let Some(slot) = self.persist.desk.pop() {
             slot.begin_saving();
         }
-        let mut slots = Vec::new();
-        self.shared.each_slot(|slot| {
-            if slot.pin().as_ref().is_some_and(|program| !program.is_saved()) {
-                slots.push(slot.clone());
-            }
-        });
-        // Those that gained most by being compiled first.
-        slots.sort_by_key(|slot| std::cmp::Reverse(slot.uses_of_all()));
+        self.backlog.clear();
+        let slots = self.unsaved();
         slots.iter().all(|slot| {
             let in_time = self.persist.desk.end().is_none_or(|end| Instant::now() < end);
             if in_time {

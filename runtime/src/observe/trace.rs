@@ -309,6 +309,8 @@ mod tests {
             lookup_miss(&code);
             evicted(&code, "idle");
             quarantined(&code, "never returned");
+            saved(&code, Tier::Baseline, 70);
+            store_off("no space");
             cleared(3);
             shut_down(0);
             shut_down(2);
@@ -317,6 +319,8 @@ mod tests {
             format!("TRACE kiln: lookup miss code={HASH} code_len=1"),
             format!("DEBUG kiln: evicted code={HASH} cause=idle"),
             format!(" WARN kiln: quarantined code={HASH} code_len=1 reason=never returned"),
+            format!("DEBUG kiln: saved code={HASH} tier=tier0 bytes=70"),
+            " WARN kiln: nothing is written to the store any more error=no space".to_owned(),
             " INFO kiln: cleared codes=3".to_owned(),
             " INFO kiln: shut down detached=0".to_owned(),
             " WARN kiln: shut down, but threads go on detached=2".to_owned(),

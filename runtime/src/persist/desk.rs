@@ -22,6 +22,8 @@ pub(crate) type Start = dyn Fn() -> Option<io::Result<JoinHandle<()>>> + Send + 
 /// The desk.
 pub(crate) struct Desk {
     waits: ArrayQueue<Arc<Slot>>,
+    /// One found no room. Release, pairs with the acquire of who looks for it then: it finds its program.
+    overflowed: AtomicBool,
     wake: Wake,
     start: OnceLock<Box<Start>>,
     /// Somebody starts the thread, or did. Relaxed: only one may, no matter who.
@@ -64,6 +66,7 @@ impl Desk {
     pub(crate) fn new(room: usize) -> Self {
         Self {
             waits: ArrayQueue::new(room.max(1)),
+            overflowed: AtomicBool::new(false),
             wake: Wake::new(),
             start: OnceLock::new(),
             started: AtomicBool::new(false),
@@ -86,6 +89,7 @@ impl Desk {
     pub(crate) fn push(&self, slot: &Arc<Slot>) -> bool {
         if self.waits.push(slot.clone()).is_err() {
             slot.begin_saving();
+            self.overflowed.store(true, Ordering::Release);
             return false;
         }
         self.start();
@@ -98,6 +102,11 @@ impl Desk {
     /// The next slot whose program is to be saved.
     pub(crate) fn pop(&self) -> Option<Arc<Slot>> {
         self.waits.pop()
+    }
+
+    /// For the thread: whether one found no room since this was last asked.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed.swap(false, Ordering::AcqRel)
     }
 
     /// How many wait, and whether that is more than half of what may.

@@ -11,9 +11,13 @@ use rustix::{
 };
 use std::{
     fs::File,
+    hash::{BuildHasher, RandomState},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Writable by group or others. With an access control list the bits of the group say what is granted at most, so
@@ -167,12 +171,15 @@ impl Folder {
         renamed.map_err(|errno| to.io(new, "to move the file here", errno))
     }
 
-    /// Sets the time of the last change to now.
-    pub(crate) fn touch(&self, name: &str) -> Result<(), StoreError> {
+    /// Sets the time of the last change to now. False if there is nothing.
+    pub(crate) fn touch(&self, name: &str) -> Result<bool, StoreError> {
         let now = fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW };
         let times = fs::Timestamps { last_access: now, last_modification: now };
-        fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.io(name, "to set the time of the file", errno))
+        match fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.io(name, "to set the time of the file", errno)),
+        }
     }
 
     pub(crate) fn io(&self, name: &str, doing: &'static str, errno: Errno) -> StoreError {
@@ -234,13 +241,14 @@ impl<'a> Temporary<'a> {
     pub(crate) fn new(folder: &'a Folder) -> Result<Self, StoreError> {
         // Relaxed: only that each is another number.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
+        // Another one in each process, whatever numbers processes have.
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
         let mut errno = Errno::EXIST;
         for _ in 0..NAMES {
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{}-{serial}", std::process::id());
+            let name = format!("{:016x}-{serial}", *PROCESS);
             let file: File = match fs::openat(&folder.fd, &*name, CREATE | OFlags::EXCL, PRIVATE) {
                 Ok(fd) => fd.into(),
-                // Of a process that had the number before, or has it in another namespace.
                 Err(Errno::EXIST) => continue,
                 Err(errno) => return Err(folder.io(&name, "to make a temporary file", errno)),
             };

@@ -22,6 +22,8 @@ mod folder;
 mod key;
 mod profile;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod wire;
 
 pub use archive::Moved;

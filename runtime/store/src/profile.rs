@@ -59,7 +59,8 @@ pub struct CodeProfile {
     pub heat: u32,
     /// The best tier that compiled it.
     pub tier: Option<Rank>,
-    /// The leaders that ran, ascending.
+    /// The leaders that ran, ascending. Each lies in the code, if there is bytecode; whether an instruction begins there
+    /// is for who uses it to see: where 0x5b is the data of a push, there is no JUMPDEST.
     pub seen: Vec<u32>,
     /// How often each of them did; or none of that.
     pub counts: Vec<u32>,

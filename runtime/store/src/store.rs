@@ -106,17 +106,21 @@ impl Store {
             None if access == Access::ReadOnly => return not_a_store("there is nothing"),
             None => make(&path)?,
         };
-        let is_marked = check_format(&folder)?;
+        let mut is_marked = check_format(&folder)?;
         if access == Access::ReadOnly {
             let Some(artifacts) = folder.subfolder(ARTIFACTS)?.filter(|_| is_marked) else {
                 return not_a_store("it has no file `format`, or no folder `artifacts`");
             };
             return Ok(Self { folder, artifacts, writable: None });
         }
-        if !is_marked
-            && let Some(other) = folder.names()?.iter().find(|name| !FOLDERS.contains(&&***name))
-        {
-            return not_a_store(&format!("it has no file `format`, but there is `{other}`"));
+        if !is_marked {
+            let names = folder.names()?;
+            // Another process may have made it in the meantime.
+            is_marked = names.iter().any(|name| name == FORMAT_FILE) && check_format(&folder)?;
+            let other = names.iter().find(|name| !FOLDERS.contains(&&***name));
+            if let Some(other) = other.filter(|_| !is_marked) {
+                return not_a_store(&format!("it has no file `format`, but there is `{other}`"));
+            }
         }
         let artifacts = folder.subfolder_made(ARTIFACTS)?;
         let temporary = folder.subfolder_made(TEMPORARY)?;
@@ -178,8 +182,7 @@ impl Store {
         if !is_due(used(&stat), SystemTime::now()) {
             return Ok(false);
         }
-        self.artifacts.touch(&name)?;
-        Ok(true)
+        self.artifacts.touch(&name)
     }
 
     /// Removes the artifact of a key. Answers whether there was one.
@@ -300,7 +303,8 @@ impl Store {
     /// process wrote since then stays. Answers whether it is gone.
     fn set_aside(&self, folder: &Folder, name: &str, is: Option<&Stat>) -> bool {
         let Some(Writable { aside, .. }) = &self.writable else { return false };
-        let Ok(Some(now)) = folder.stat(name) else { return true };
+        let Ok(now) = folder.stat(name) else { return false };
+        let Some(now) = now else { return true };
         if is.is_some_and(|is| (is.st_dev, is.st_ino) != (now.st_dev, now.st_ino)) {
             return true;
         }
@@ -320,7 +324,7 @@ impl Store {
         let mut files = Vec::new();
         for name in aside.names()? {
             if let Some(stat) = aside.stat(&name)? {
-                files.push((stat.st_ctime, stat.st_size as u64, name));
+                files.push(((stat.st_ctime, stat.st_ctime_nsec), stat.st_size as u64, name));
             }
         }
         files.sort_unstable();

@@ -15,11 +15,18 @@ pub use bytes::{bytes, bytes_of};
 pub use config::config;
 pub use ir::ir;
 pub use kiln_region_tests::stencil::sequence as stencils;
+pub use kiln_store::testing::decode as artifact;
 pub use kiln_tier1::worker::testing::decode as wire;
 
 /// What a target does with its bytes.
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Those for generated cases are `kiln_harness`' own.
-pub const TARGETS: &[(&str, Target)] =
-    &[("bytes", bytes), ("config", config), ("ir", ir), ("stencils", stencils), ("wire", wire)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("artifact", artifact),
+    ("bytes", bytes),
+    ("config", config),
+    ("ir", ir),
+    ("stencils", stencils),
+    ("wire", wire),
+];

@@ -233,6 +233,38 @@ fn shutdown_cancels_what_runs_and_drops_what_waits() {
 }
 
 #[test]
+fn shutdown_says_of_all_that_is_not_done_that_it_is_not() {
+    let quota = QuotaConfig { cooldown_ms: 50, ..QuotaConfig::default() };
+    let (rig, step) = stepwise(BackendConfig { quota, ..config() });
+    let all = codes(3);
+    rig.ask(&all[0]);
+    step.began.recv().unwrap();
+    step.go_on.send(Ok(())).unwrap();
+    rig.until("compiled", |stats| stats.jobs_compiled == 1);
+    // It was compiled just now: put off. The second runs, the third waits.
+    rig.ask(&all[0]);
+    rig.until("put off", |stats| stats.jobs_waiting == 1 && stats.events_waiting == 0);
+    rig.ask(&all[1]);
+    step.began.recv().unwrap();
+    rig.ask(&all[2]);
+    rig.until("queued", |stats| stats.jobs_waiting == 2);
+    assert!(all.iter().all(|code| code.ticket.awaited() == Some(TIER)));
+    thread::scope(|scope| {
+        let shut_down = scope.spawn(|| rig.backend.shut_down(LONG));
+        while !rig.backend.0.control.is_shut_down() {
+            thread::yield_now();
+        }
+        step.go_on.send(Err(Failure::Cancelled)).unwrap();
+        assert_eq!(shut_down.join().unwrap().detached, 0);
+    });
+    let called_off = Note::Dropped(Refusal::ShutDown);
+    let notes = rig.work.notes.lock().unwrap();
+    assert_eq!(notes.iter().filter(|&note| *note == called_off).count(), 3, "{notes:?}");
+    assert_eq!((rig.stats().jobs_failed, rig.stats().quarantined), (0, 0));
+    assert!(all.iter().all(|code| code.ticket.awaited().is_none()));
+}
+
+#[test]
 fn shutdown_does_not_wait_for_ever() {
     let (rig, step) = stepwise(config());
     rig.ask(&code());

@@ -56,3 +56,16 @@ fn barred_is_for_good() {
     assert_eq!(phase.ask(), Asked::Barred);
     assert!(!phase.queue() && !phase.begin_here() && !phase.wait() && !phase.give_up());
 }
+
+#[test]
+fn nobody_asks_for_what_was_barred_before() {
+    let phase = Phase::new();
+    phase.bar();
+    assert!(phase.is_barred() && phase.is_taken());
+    assert_eq!(phase.ask(), Asked::Barred);
+    assert!(!phase.queue() && !phase.begin_here());
+    let asked = Phase::new();
+    assert_eq!(asked.ask(), Asked::New);
+    asked.bar();
+    assert!(!asked.is_barred(), "too late");
+}

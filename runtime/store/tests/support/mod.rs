@@ -4,7 +4,12 @@
 use fastrand::Rng;
 use kiln_abi::{CodeObject, EntryTable, Pc};
 use kiln_ir::{Config, JumpDests, OpcodeSet, SpecId};
-use kiln_store::{Artifact, ArtifactRegions, Digest, Key, Rank};
+use kiln_store::{Access, Artifact, ArtifactRegions, DecodeLimits, Digest, Key, Rank, Store};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+use tempfile::TempDir;
 
 pub fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
     (0..len).map(|_| rng.u8(..)).collect()
@@ -91,3 +96,49 @@ pub fn artifact(rng: &mut Rng) -> Artifact {
     let len = rng.usize(2..3000);
     artifact_of(rng, Digest::of(b"a build"), len)
 }
+
+pub const LIMITS: DecodeLimits = DecodeLimits {
+    bytes_max: 1 << 20,
+    code_bytes_max: 1 << 16,
+    text_bytes_max: 1 << 19,
+    regions_max: 16,
+};
+
+/// A store in a folder of its own.
+pub fn store() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path().join("store"), Access::ReadWrite).expect("a store");
+    (folder, store)
+}
+
+/// Where an artifact is.
+pub fn file(store: &Store, key: &Key) -> PathBuf {
+    store.path().join("artifacts").join(key.to_string())
+}
+
+/// The names in a folder of the store.
+pub fn names(store: &Store, folder: &str) -> Vec<String> {
+    let files = std::fs::read_dir(store.path().join(folder)).expect("to list");
+    let name = |file: std::io::Result<std::fs::DirEntry>| {
+        file.expect("a file").file_name().into_string().expect("text")
+    };
+    let mut names: Vec<_> = files.map(name).collect();
+    names.sort();
+    names
+}
+
+/// This test binary again, as the child of one test.
+pub fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command.stdout(Stdio::null());
+    command
+}
+
+/// Where a child is to work, if this is one.
+pub fn asked() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}
+
+/// Set for children: where they work.
+pub const CHILD: &str = "KILN_STORE_TEST_CHILD";

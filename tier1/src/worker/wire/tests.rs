@@ -4,6 +4,7 @@ use super::*;
 use crate::worker::assembler::Assembler;
 use fastrand::Rng;
 use kiln_abi::{CodeObject, EntryTable};
+use kiln_ir::JumpDests;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -78,9 +79,10 @@ fn object(rng: &mut Rng, bytecode: &[u8]) -> CodeObject {
     let text: Vec<u8> = (0..rng.usize(64..600)).map(|_| rng.u8(..)).collect();
     let mut entries = EntryTable::new(bytecode.len(), 2);
     // In order, so that the chunks are: a table that was read has them so.
+    let dests = JumpDests::of(bytecode);
     let pcs: BTreeSet<usize> = (0..rng.usize(1..4)).map(|_| rng.usize(..bytecode.len())).collect();
     for pc in pcs {
-        entries.insert(Pc(pc as u32), rng.u32(1..32), bytecode[pc] == 0x5b && rng.bool());
+        entries.insert(Pc(pc as u32), rng.u32(1..32), dests.contains(pc) && rng.bool());
     }
     entries.shrink();
     CodeObject {
@@ -237,6 +239,8 @@ fn objects_that_can_not_be_are_refused() {
     refused(|object, _| object.code_len = 31);
     refused(|_, request| request.bytecode.truncate(79));
     refused(|_, request| request.bytecode[2] = 0x5a);
+    // The data of a PUSH1.
+    refused(|_, request| request.bytecode[1] = 0x60);
     refused(|object, _| {
         object.code_len = 600;
         object.records = 600;
