@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Generated cases.
+/// Generated cases, if the variable `KILN_TEST_CASES` does not say.
 const GENERATED: u64 = 200;
 
 fn checks(text: &str) -> Checks {
@@ -67,7 +67,10 @@ fn nothing_is_found_where_nothing_is_wrong() {
         let short = |text: String| text.chars().take(2000).collect::<String>();
         texts.take(3).map(short).collect::<Vec<_>>().join("\n")
     };
-    let generated = (0..GENERATED).map(|seed| (format!("seed {seed}"), seeded(11_000_000 + seed)));
+    let count = std::env::var("KILN_TEST_CASES").map_or(GENERATED, |text| {
+        text.parse().unwrap_or_else(|_| panic!("KILN_TEST_CASES={text} is not a number"))
+    });
+    let generated = (0..count).map(|seed| (format!("seed {seed}"), seeded(11_000_000 + seed)));
     let mut nth = 0;
     for (name, case) in case_files().into_iter().chain(generated) {
         let mut variants = case.variants().unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,8 +1,9 @@
 //! The calls of a [`Host`] that a frame run made, and a second frame run that gets the same answers.
 //!
-//! **Owns** the record. **Callers guarantee** that both runs begin in the same state. **Never** lets the second run
-//! reach the host, but for what is the same at any time: block, transaction, configuration. So it changes nothing, and
-//! the order of database accesses is that of the first run alone.
+//! **Owns** the record, which grows by some hundred bytes a call. **Callers guarantee** that both runs begin in the
+//! same state, and that what the host has of [`Host`]'s provided methods comes to what they are by default: only the
+//! others are passed on. **Never** lets the second run reach the host, but for what is the same at any time: block,
+//! transaction, configuration. So it changes nothing, and the order of database accesses is that of the first run alone.
 
 use revm::{
     context_interface::{

@@ -8,6 +8,7 @@ use super::Check;
 use crate::{
     config::Config,
     hooks::{Tier, fork_name},
+    persist::build_digest,
 };
 use revm::{
     bytecode::Bytecode,
@@ -26,7 +27,7 @@ use std::{
 
 /// Reports of one code under one name at most.
 const FILES_MAX: u32 = 100;
-/// Codes that are remembered as told of in the log; beyond that none is said twice, nor once.
+/// Codes that the log is told of.
 const SAID_MAX: usize = 4096;
 /// The longest line of a difference.
 const LINE_MAX: usize = 400;
@@ -180,7 +181,13 @@ fn notes(
     Whose { bytecode, fork, tier }: Whose<'_>,
     (check, differences): (Check, &[String]),
 ) -> fmt::Result {
-    writeln!(text, "# Found by the check `{check}` of kiln {}.", env!("CARGO_PKG_VERSION"))?;
+    let (version, build) = (env!("CARGO_PKG_VERSION"), build_digest(&config.limits));
+    writeln!(text, "# Found by the check `{check}` of kiln {version}, build {build}.")?;
+    let again = match check {
+        Check::Shadow => "shadow=1",
+        check => check.name(),
+    };
+    writeln!(text, "# Again: KILN_CHECK={again} kiln check THIS_FILE")?;
     for line in differences {
         writeln!(text, "# {line}")?;
     }
