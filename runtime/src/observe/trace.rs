@@ -259,7 +259,7 @@ pub(crate) fn store_off(error: impl fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hooks::CompileThread;
+    use crate::{checks::Check, hooks::CompileThread};
     use kiln_ir::OpcodeSet;
     use revm::primitives::{Bytes, hardfork::SpecId};
     use std::{
@@ -326,6 +326,23 @@ mod tests {
             " WARN kiln: shut down, but threads go on detached=2".to_owned(),
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn differences_are_errors() {
+        let report = Report {
+            check: Check::Twice,
+            code_hash: stop().hash_slow(),
+            fork: SpecId::CANCUN,
+            tier: Tier::Optimised,
+            differences: vec!["one".to_owned(), "two".to_owned()],
+            text: String::new(),
+            path: None,
+        };
+        let text = said(Level::ERROR, || difference(&report));
+        let fields = "fork=\"Cancun\" tier=optimised check=twice reason=\"one; two\"";
+        let expected = format!("ERROR kiln: check found a difference code={HASH} {fields}\n");
+        assert_eq!(text, expected);
     }
 
     #[test]
