@@ -5,10 +5,12 @@
 
 use crate::{
     backend::{Failure, Refusal, thread_cpu_ns},
+    checks::{Check, reload, twice},
     config::{self, Backend},
     hooks::{Fault, Phase, PhaseStart, Tier},
     memory::{CodeBlock, CodeMemory, MemoryError},
     observe::{Observer, Subject},
+    persist::LoadError,
     policy,
     program::{Counts, Program},
     regions::{Optimiser, Regions},
@@ -16,8 +18,9 @@ use crate::{
     stats::Stats,
     tier1::Tier1,
 };
-use kiln_abi::Pc;
-use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests, ssa::Choice};
+use kiln_abi::{CodeObject, Pc};
+use kiln_ir::{Blocks, Bounds, BuildError, Cancelled, JumpDests, Module, ssa::Choice};
+use kiln_store::Artifact;
 use kiln_tier0::Library;
 use std::{cell::Cell, sync::Arc};
 use thiserror::Error;
@@ -56,6 +59,14 @@ pub enum CompileError {
     /// The compiler panicked: a defect of kiln.
     #[error("the compiler panicked")]
     Panicked,
+    /// A check found that what was made is not what it should be: a defect of kiln.
+    #[error("check {check} found a difference: {}", differences.first().map_or("", String::as_str))]
+    Differs {
+        /// The check.
+        check: Check,
+        /// In what, one line each.
+        differences: Vec<String>,
+    },
     /// A fault test wants it to fail.
     #[doc(hidden)]
     #[error("{0}")]
@@ -88,6 +99,7 @@ impl CompileError {
             | Self::Memory(MemoryError::Full { .. }) => Failure::Unused(text()),
             // More of the same code is no smaller.
             Self::NotCode | Self::Disabled | Self::Build(_) => Failure::Hopeless(text()),
+            Self::Differs { .. } => Failure::Wrong(text()),
             _ => Failure::Failed(text()),
         }
     }
@@ -138,6 +150,7 @@ pub(crate) struct Compiler<'a> {
 }
 
 /// What is to be compiled.
+#[derive(Clone)]
 pub(crate) struct Task<'a> {
     pub(crate) subject: Subject<'a>,
     /// Only the blocks that were seen; then the work is proportional to them. Else all.
@@ -154,6 +167,32 @@ pub(crate) struct Task<'a> {
     pub(crate) renew: bool,
     /// Whether to give up: the result is of no use any more. Asked once a block.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
+}
+
+/// What compilers make of a task, before it is a program.
+struct Made {
+    module: Module,
+    regions: Option<Arc<Regions>>,
+    /// None for the evaluator.
+    object: Option<CodeObject>,
+}
+
+impl Made {
+    /// In what another one of the same task differs; `errors` are the regions that either has not.
+    fn differences(&self, other: &Self, errors: (u64, u64)) -> Vec<String> {
+        let mut lines = twice::modules(&self.module, &other.module);
+        match (&self.regions, &other.regions) {
+            (Some(first), Some(second)) => lines.extend(twice::regions((first, second), errors)),
+            (first, second) if first.is_some() != second.is_some() => {
+                lines.push("optimised regions: only one time".to_owned());
+            }
+            _ => {}
+        }
+        if let (Some(first), Some(second)) = (&self.object, &other.object) {
+            lines.extend(twice::objects(first, second));
+        }
+        lines
+    }
 }
 
 /// The compilers' buffers, kept by each thread that compiles: a few hundred KiB at most, so that
@@ -197,12 +236,169 @@ impl Compiler<'_> {
         scratch: &mut Scratch,
         stats: &mut Stats,
     ) -> Result<Program, CompileError> {
-        let Subject { bytecode, baked, .. } = task.subject;
+        let bytecode = task.subject.bytecode;
         if !bytecode.is_legacy() || bytecode.is_empty() {
             return Err(CompileError::NotCode);
         }
-        let code = bytecode.original_byte_slice();
+        if !self.config.checks.twice {
+            let made = self.make(task, None, clock, scratch, stats)?;
+            return self.finish(task, made, clock, scratch, stats);
+        }
+        // Frames go on marking blocks, and both times are to see the same.
+        let (seen, profile) = (task.seen.map(Seen::snapshot), task.profile.map(Seen::snapshot));
+        let (seen, profile) = (seen.as_ref(), profile.as_ref());
+        let task = &Task { seen, profile, ..task.clone() };
+        let made = self.make(task, None, clock, scratch, stats)?;
+        self.again(task, &made, clock, stats)?;
+        self.finish(task, made, clock, scratch, stats)
+    }
+
+    /// Everything up to machine code. With `around`, that is made around these regions.
+    fn make(
+        &self,
+        task: &Task<'_>,
+        around: Option<&Option<Arc<Regions>>>,
+        clock: &Clock,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Result<Made, CompileError> {
         let bounds = Bounds { limits: &self.config.limits, cancelled: task.cancelled };
+        let module = self.module(task, (clock, bounds), &mut scratch.ir, stats)?;
+        // Only what heat asks for: who recorded, or wants whole codes, is to have them.
+        if task.counted && !policy::gains(module.instructions(), module.storage_accesses()) {
+            scratch.ir.recycle(module);
+            return Err(CompileError::StorageBound);
+        }
+        let regions = self.regions(task, (clock, bounds), stats)?;
+        let object = match (self.config.backend, self.library) {
+            (Backend::Native, Some(library)) => {
+                let code = (&module, around.unwrap_or(&regions).as_ref());
+                let tier0 = &mut scratch.tier0;
+                Some(self.codegen(task, library, code, (clock, bounds), tier0, stats)?)
+            }
+            (Backend::Native, None) => return Err(CompileError::Disabled),
+            (Backend::Evaluator, _) => None,
+        };
+        Ok(Made { module, regions, object })
+    }
+
+    /// Makes the same once more, with buffers that nobody used, and compares.
+    #[cold]
+    fn again(
+        &self,
+        task: &Task<'_>,
+        first: &Made,
+        clock: &Clock,
+        stats: &mut Stats,
+    ) -> Result<(), CompileError> {
+        let mut more = Stats::default();
+        let (around, scratch) = (Some(&first.regions), &mut Scratch::default());
+        let second = self.make(task, around, clock, scratch, &mut more);
+        stats.analyse_ns += more.analyse_ns;
+        stats.lower_ns += more.lower_ns;
+        stats.optimise_ns += more.optimise_ns;
+        stats.codegen_ns += more.codegen_ns;
+        stats.worker_cpu_ns += more.worker_cpu_ns;
+        let differences = match &second {
+            Ok(second) => first.differences(second, (stats.region_errors, more.region_errors)),
+            Err(CompileError::Cancelled(cancelled)) => return Err((*cancelled).into()),
+            Err(error @ CompileError::NoWorker(_)) => {
+                return Err(CompileError::NoWorker(error.to_string()));
+            }
+            Err(error) => vec![format!("only the first time: {error}")],
+        };
+        stats.twice_checked += 1;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        stats.twice_differences += 1;
+        Err(CompileError::Differs { check: Check::Twice, differences })
+    }
+
+    /// Makes a program of it.
+    fn finish(
+        &self,
+        task: &Task<'_>,
+        Made { module, regions, object }: Made,
+        clock: &Clock,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> Result<Program, CompileError> {
+        let Subject { bytecode, baked, .. } = task.subject;
+        let Some(object) = object else {
+            return Ok(Program::evaluated(bytecode.clone(), module, regions));
+        };
+        let program = if self.config.checks.reload {
+            let code = (&module, regions.as_deref());
+            let compiled = reload::artifact(self.config, (bytecode, baked), code, &object);
+            self.reload(task, &compiled, clock, stats)
+        } else {
+            self.place(task, (&module, regions), &object, clock, stats)
+        };
+        scratch.ir.recycle(module);
+        scratch.tier0.recycle(object.text);
+        program
+    }
+
+    /// Encodes and decodes what was compiled, compares, and makes a program of what was decoded.
+    #[cold]
+    fn reload(
+        &self,
+        task: &Task<'_>,
+        compiled: &Artifact,
+        clock: &Clock,
+        stats: &mut Stats,
+    ) -> Result<Program, CompileError> {
+        let result = clock.time(&mut stats.publish_ns, || self.reloaded(task, compiled));
+        stats.reload_checked += 1;
+        stats.reload_differences += u64::from(matches!(result, Err(CompileError::Differs { .. })));
+        result
+    }
+
+    fn reloaded(&self, task: &Task<'_>, compiled: &Artifact) -> Result<Program, CompileError> {
+        let fault = self.begin(Phase::Reload, task)?;
+        self.begin(Phase::Publish, task)?;
+        let differs = |differences| CompileError::Differs { check: Check::Reload, differences };
+        let mut bytes = compiled.encode();
+        if let (Fault::Flip, Some(byte)) = (&fault, bytes.last_mut()) {
+            *byte ^= 1;
+        }
+        let mut artifact = Artifact::decode(&bytes, &compiled.key, &reload::LIMITS)
+            .map_err(|error| differs(vec![format!("it can not be decoded: {error}")]))?;
+        if fault == Fault::LoseEntry {
+            artifact.entries = reload::lose_entry(&artifact.entries, artifact.bytecode.len());
+        }
+        let differences = reload::differences(compiled, &artifact);
+        if !differences.is_empty() {
+            return Err(differs(differences));
+        }
+        let Subject { bytecode, baked, .. } = task.subject;
+        let place = place_in(self.memory, self.make_room);
+        let register = |code: &_| self.observer.register(&task.subject, code);
+        let program = match Program::from_artifact(artifact, bytecode.clone(), register, &place) {
+            Ok(program) => program,
+            Err(LoadError::Memory(error)) => return Err(error.into()),
+            Err(error) => return Err(differs(vec![format!("it becomes no program: {error}")])),
+        };
+        // No store has it.
+        program.set_unsaved();
+        let differences = match program.to_artifact(compiled.key, baked) {
+            Some(again) => reload::differences(compiled, &again),
+            None => vec!["there is no artifact of it".to_owned()],
+        };
+        if differences.is_empty() { Ok(program) } else { Err(differs(differences)) }
+    }
+
+    /// The block IR of what is to be compiled.
+    fn module(
+        &self,
+        task: &Task<'_>,
+        (clock, bounds): (&Clock, Bounds<'_>),
+        scratch: &mut kiln_ir::Scratch,
+        stats: &mut Stats,
+    ) -> Result<Module, CompileError> {
+        let Subject { bytecode, baked, .. } = task.subject;
+        let code = bytecode.original_byte_slice();
         let blocks = clock.time(&mut stats.analyse_ns, || {
             self.begin(Phase::Analyse, task)?;
             Ok(match (task.seen, bytecode.legacy_jump_table()) {
@@ -213,26 +409,14 @@ impl Compiler<'_> {
                 _ => Blocks::scan(code, baked, bounds)?,
             })
         })?;
-        let module = clock.time(&mut stats.lower_ns, || {
-            self.begin(Phase::Lower, task)?;
-            Ok(scratch.ir.build(code, &blocks, baked, bounds, task.select)?)
-        })?;
-        // Only what heat asks for: who recorded, or wants whole codes, is to have them.
-        if task.counted && !policy::gains(module.instructions(), module.storage_accesses()) {
-            scratch.ir.recycle(module);
-            return Err(CompileError::StorageBound);
-        }
-        let regions = self.regions(task, (clock, bounds), stats)?;
-        match (self.config.backend, self.library) {
-            (Backend::Native, Some(library)) => {
-                let (tier0, code) = (&mut scratch.tier0, (&module, regions));
-                let program = self.native(task, library, code, (clock, bounds), tier0, stats);
-                scratch.ir.recycle(module);
-                program
+        clock.time(&mut stats.lower_ns, || {
+            let fault = self.begin(Phase::Lower, task)?;
+            let mut module = scratch.build(code, &blocks, baked, bounds, task.select)?;
+            if fault == Fault::Overcharge {
+                module.regions.iter_mut().for_each(|region| region.gas += 1);
             }
-            (Backend::Native, None) => Err(CompileError::Disabled),
-            (Backend::Evaluator, _) => Ok(Program::evaluated(bytecode.clone(), module, regions)),
-        }
+            Ok(module)
+        })
     }
 
     /// The optimised regions that the program gets: those that it has, or new ones, if that is what is
@@ -249,8 +433,9 @@ impl Compiler<'_> {
             return Ok(there.cloned());
         }
         let mut spent = 0;
+        let mut fault = Fault::None;
         let regions = clock.time(&mut spent, || {
-            self.begin(Phase::Optimise, task)?;
+            fault = self.begin(Phase::Optimise, task)?;
             let least = self.config.region_executions.into();
             let share = task.profile.map_or(0, |seen| seen.runs_of_all() / REGION_SHARE);
             let optimiser = Optimiser {
@@ -272,39 +457,56 @@ impl Compiler<'_> {
             }
         });
         stats.optimise_ns += spent + stats.worker_cpu_ns;
-        let regions = regions?;
+        let mut regions = regions?;
+        if let Fault::Output(bytes_min) = fault {
+            regions.pad(bytes_min);
+        }
         stats.optimised_regions += regions.len() as u64;
         stats.optimised_instructions += regions.instructions() as u64;
         stats.optimised_bytes += regions.text_bytes() as u64;
         Ok(Some(Arc::new(regions)))
     }
 
-    fn native(
+    /// Machine code, around the regions.
+    fn codegen(
         &self,
         task: &Task<'_>,
         library: &Library,
-        (module, regions): (&kiln_ir::Module, Option<Arc<Regions>>),
+        (module, regions): (&Module, Option<&Arc<Regions>>),
         (clock, bounds): (&Clock, Bounds<'_>),
         scratch: &mut kiln_tier0::Scratch,
         stats: &mut Stats,
-    ) -> Result<Program, CompileError> {
-        let object = clock.time(&mut stats.codegen_ns, || {
-            let bytes_min = self.begin(Phase::Codegen, task)?;
-            let links = Regions::links(regions.as_ref());
+    ) -> Result<CodeObject, CompileError> {
+        clock.time(&mut stats.codegen_ns, || {
+            let fault = self.begin(Phase::Codegen, task)?;
+            let links = Regions::links(regions);
             let mut object = scratch.compile(library, module, &links, bounds)?;
-            if object.text.len() < bytes_min {
+            if let Fault::Output(bytes_min) = fault
+                && object.text.len() < bytes_min
+            {
                 object.text.resize(bytes_min, 0);
             }
             // Whatever the compiler did to keep below it.
-            let instructions = regions.as_ref().map_or(0, |regions| regions.instructions());
+            let instructions = regions.map_or(0, |regions| regions.instructions());
             let instructions = module.instructions() + instructions;
             let (is, max) = (object.text.len(), bounds.limits.text_bytes_max(instructions));
             if is > max {
                 return Err(kiln_tier0::CompileError::Text { is, max }.into());
             }
             Ok(object)
-        })?;
-        let program = clock.time(&mut stats.publish_ns, || {
+        })
+    }
+
+    /// Puts machine code where it can run.
+    fn place(
+        &self,
+        task: &Task<'_>,
+        (module, regions): (&Module, Option<Arc<Regions>>),
+        object: &CodeObject,
+        clock: &Clock,
+        stats: &mut Stats,
+    ) -> Result<Program, CompileError> {
+        clock.time(&mut stats.publish_ns, || {
             self.begin(Phase::Publish, task)?;
             let place = place_in(self.memory, self.make_room);
             let code = place(&object.text)?;
@@ -313,23 +515,19 @@ impl Compiler<'_> {
             let code = (Counts::of(module), regions);
             let object = (object.code_len as u32, &object.entries);
             Ok(Program::native(bytecode, code, placed, object, &place)?)
-        })?;
-        scratch.recycle(object.text);
-        Ok(program)
+        })
     }
 
-    /// A phase begins; fault tests may have it fail here. Answers how many bytes of output are wanted
-    /// at least.
-    fn begin(&self, phase: Phase, task: &Task<'_>) -> Result<usize, CompileError> {
+    /// A phase begins; fault tests may have it fail here. Answers what else is to go wrong in it.
+    fn begin(&self, phase: Phase, task: &Task<'_>) -> Result<Fault, CompileError> {
         let code = task.subject.bytecode.original_byte_slice();
         let fault = self.observer.hooks.phase(&PhaseStart { phase, code, stop: task.cancelled });
         if (task.cancelled)() {
             return Err(Cancelled.into());
         }
         match fault {
-            Fault::None => Ok(0),
-            Fault::Output(bytes) => Ok(bytes),
             Fault::Error(text) => Err(CompileError::Injected(text)),
+            fault => Ok(fault),
         }
     }
 }

@@ -11,7 +11,7 @@ pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 pub use variables::{VARIABLES, Variable};
 
-use crate::{force::Force, hooks::Tier};
+use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::{ffi::OsStr, path::PathBuf};
 
@@ -158,6 +158,10 @@ pub struct Config {
     pub gdb: bool,
     /// Transitions that are forced, for tests.
     pub force: Force,
+    /// What the engine makes sure of about itself while it runs.
+    pub checks: Checks,
+    /// Folder of the reports of what checks find; it is made if it is not there. None: no files.
+    pub reports: Option<PathBuf>,
 }
 
 impl Config {
@@ -222,6 +226,8 @@ impl Default for Config {
             perf_map: false,
             gdb: false,
             force: Force::NONE,
+            checks: Checks::NONE,
+            reports: None,
         }
     }
 }

@@ -20,7 +20,8 @@ pub use control::Pause;
 pub(crate) use shared::{BakedId, same_code};
 
 use crate::{
-    backend::{Backend, BackendConfig, QuotaConfig, Requested},
+    backend::{Backend, BackendConfig, Failure, QuotaConfig, Requested},
+    checks::{Check, report::Seen},
     compile::CompileError,
     config::{Config, ConfigError},
     heat::HotFrom,
@@ -39,7 +40,10 @@ use kiln_store::StoreError;
 use kiln_tier0::{Library, LibraryError};
 use revm::{bytecode::Bytecode, primitives::B256};
 use shared::{Found, Shared};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering},
+};
 use thiserror::Error;
 
 /// Why there is no engine.
@@ -331,6 +335,31 @@ impl Engine {
     pub(crate) fn evict(&self, slot: &Slot) {
         trace::evicted(&slot.bytecode, "forced");
         slot.publish(None);
+    }
+
+    /// A frame begins that can be checked; whether it is to be: one of so many.
+    pub(crate) fn shadows_next(&self, every: NonZeroU32) -> bool {
+        // Relaxed: only the number counts.
+        self.shared.shadows.fetch_add(1, Ordering::Relaxed).is_multiple_of(every.get())
+    }
+
+    /// A check found that a code's program is wrong: reports it, and takes it away for good.
+    #[cold]
+    pub(crate) fn distrust(
+        &self,
+        slot: &Arc<Slot>,
+        tier: Tier,
+        (check, differences): (Check, Vec<String>),
+        seen: Option<&Seen>,
+    ) {
+        let why = CompileError::Differs { check, differences: differences.clone() };
+        trace::evicted(&slot.bytecode, &why);
+        slot.publish(None);
+        self.shared.report(slot, tier, (check, differences), seen);
+        let why = why.to_string().into();
+        // Not where another thread compiles it at the moment: nor does that one's program get there.
+        let _ = self.back.compile_with(slot, self.first_tier(), |_| Err(Failure::Wrong(why)));
+        slot.retire();
     }
 
     /// Whether frames are to be interpreted and recorded.

@@ -282,10 +282,12 @@ impl<EVM: EthEvm> Tiered<EVM> {
                     dump,
                 };
                 let held = &mut held;
-                match &mut self.forced {
-                    None => frame::run(interpreter, context, tables, held, &mut Ordinary),
-                    Some(modes) => modes.run(interpreter, context, tables, held),
+                if let Some(modes) = &mut self.forced
+                    && modes.run(interpreter, context, tables, held)
+                {
+                    return interpreter.take_next_action();
                 }
+                frame::run(interpreter, context, tables, held, &mut Ordinary);
             }
         }
         interpreter.take_next_action()

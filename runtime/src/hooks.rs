@@ -9,6 +9,7 @@
 //! **Never** lets a panic of the callback out, and never calls it with a lock held, so that it may
 //! use the engine.
 
+use crate::checks::Report;
 use revm::primitives::{B256, hardfork::SpecId};
 use std::{
     fmt,
@@ -18,6 +19,9 @@ use std::{
 
 /// Called after every compilation.
 pub type OnCompilation = dyn Fn(&Compilation) + Send + Sync;
+
+/// Called for every difference that a check finds.
+pub type OnReport = dyn Fn(&Report) + Send + Sync;
 
 /// Called at the start of every phase of a compilation.
 #[doc(hidden)]
@@ -42,6 +46,9 @@ pub struct Hooks {
     /// Called after every compilation, on the thread that compiled. A panic in it is caught, and
     /// counted in [`crate::Stats::callback_panics`].
     pub compilation: Option<Arc<OnCompilation>>,
+    /// Called for every difference that a check finds ([`crate::Checks`]), on the thread that found it. A panic in it is
+    /// caught, and counted in [`crate::Stats::callback_panics`].
+    pub report: Option<Arc<OnReport>>,
     /// Called at every safepoint of every frame, on the thread that runs it, with the frame's state: a wrong word is seen
     /// where it arises. For tests: it may panic, which ends the frame run as a panic of the host does.
     #[cfg(feature = "dump")]
@@ -55,6 +62,7 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut hooks = f.debug_struct("Hooks");
         hooks.field("compilation", &self.compilation.is_some());
+        hooks.field("report", &self.report.is_some());
         #[cfg(feature = "dump")]
         hooks.field("safepoint", &self.safepoint.is_some());
         hooks.field("phase", &self.phase.is_some()).finish()
@@ -75,6 +83,13 @@ impl Hooks {
         observer: impl Fn(&crate::Safepoint<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.safepoint = Some(Arc::new(observer));
+        self
+    }
+
+    /// Adds a callback for every difference that a check finds.
+    #[must_use]
+    pub fn on_report(mut self, callback: impl Fn(&Report) + Send + Sync + 'static) -> Self {
+        self.report = Some(Arc::new(callback));
         self
     }
 
@@ -100,6 +115,14 @@ impl Hooks {
         let Some(callback) = &self.compilation else { return false };
         // What a user's callback leaves half done is the user's.
         catch_unwind(AssertUnwindSafe(|| callback(compilation))).is_err()
+    }
+
+    /// Tells of a difference. Answers whether the callback panicked.
+    #[must_use]
+    pub(crate) fn reported(&self, report: &Report) -> bool {
+        let Some(callback) = &self.report else { return false };
+        // What a user's callback leaves half done is the user's.
+        catch_unwind(AssertUnwindSafe(|| callback(report))).is_err()
     }
 
     /// A phase begins; what is to go wrong in it. Panics if that is what the interceptor does.
@@ -262,6 +285,8 @@ pub enum Phase {
     Codegen,
     /// Placing machine code. The evaluator has none.
     Publish,
+    /// Encoding a program and decoding it, where that is checked. The evaluator has none.
+    Reload,
 }
 
 impl Phase {
@@ -307,8 +332,14 @@ pub enum Fault {
     None,
     /// It fails with this text.
     Error(String),
-    /// [`Phase::Codegen`] makes so many bytes at least.
+    /// [`Phase::Codegen`], or the first region of [`Phase::Optimise`], makes so many bytes at least.
     Output(usize),
+    /// [`Phase::Lower`] makes code that charges a gas too much for each block.
+    Overcharge,
+    /// In [`Phase::Reload`] a bit of the encoded program changes.
+    Flip,
+    /// In [`Phase::Reload`] an entry is lost.
+    LoseEntry,
 }
 
 #[cfg(test)]

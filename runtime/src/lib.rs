@@ -20,6 +20,7 @@
 
 mod backend;
 mod canonical;
+mod checks;
 mod compile;
 mod config;
 mod dump;
@@ -49,6 +50,7 @@ mod tier1;
 mod watch;
 
 pub use backend::{Prepared, Refusal, Stopped};
+pub use checks::{Check, Checks, ParseChecksError, Report};
 pub use compile::CompileError;
 pub use config::{
     Backend, Compile, Config, ConfigBuilder, ConfigError, StoreMode, VARIABLES, Variable, Worker,
@@ -59,8 +61,8 @@ pub use engine::{Engine, EngineError, Pause};
 pub use evm::{EthEvm, Tiered};
 pub use force::{Force, ParseForceError};
 pub use hooks::{
-    Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, Phase, PhaseStart,
-    PhaseTimes, Tier,
+    Compilation, CompileThread, Compiled, Fault, Hooks, OnCompilation, OnPhase, OnReport, Phase,
+    PhaseStart, PhaseTimes, Tier,
 };
 pub use kiln_ir::{ParsePerturbError, Perturb};
 pub use kiln_store::StoreError;

@@ -175,6 +175,11 @@ impl Program {
         self.saved.store(true, Ordering::Relaxed);
     }
 
+    /// No store has it after all.
+    pub(crate) fn set_unsaved(&self) {
+        self.saved.store(false, Ordering::Relaxed);
+    }
+
     /// The bytecode it was made from.
     pub fn bytecode(&self) -> &Bytecode {
         &self.bytecode

@@ -176,6 +176,15 @@ impl Regions {
         &self.functions
     }
 
+    /// For fault tests: the first one has so many bytes at least.
+    pub(crate) fn pad(&mut self, bytes_min: usize) {
+        if let Some((_, object)) = self.objects.first_mut()
+            && object.text.len() < bytes_min
+        {
+            object.text.resize(bytes_min, 0);
+        }
+    }
+
     /// The number of the function that is entered at a leader.
     pub(crate) fn function_at(&self, pc: Pc) -> Option<usize> {
         self.functions.binary_search_by_key(&pc, |(function, _)| function.pc).ok()

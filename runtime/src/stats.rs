@@ -25,7 +25,7 @@ impl Counter {
         self.get()
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -184,6 +184,20 @@ counters! {
     forced_exits,
     /// Programs that were dropped because that is forced.
     forced_evictions,
+    /// Compilations whose program was encoded, decoded and compared.
+    reload_checked,
+    /// Of these, those with a difference.
+    reload_differences,
+    /// Compilations that were done twice and compared.
+    twice_checked,
+    /// Of these, those with a difference.
+    twice_differences,
+    /// Frame runs that were compared with the interpreter's.
+    shadow_checked,
+    /// Of these, those with a difference.
+    shadow_differences,
+    /// Reports of differences that could not be written.
+    report_errors,
     /// Panics of a user's callback, which were caught.
     callback_panics,
     /// Failures to write the perf map; opening it counts once.

@@ -3,8 +3,8 @@
 #![cfg(unix)] // It makes text that is not Unicode.
 
 use kiln_runtime::{
-    Backend, Compile, Config, ConfigError, Engine, EngineError, Force, Tier, VARIABLES, Variable,
-    Worker,
+    Backend, Checks, Compile, Config, ConfigError, Engine, EngineError, Force, Tier, VARIABLES,
+    Variable, Worker,
 };
 use std::{collections::HashSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
@@ -69,6 +69,8 @@ fn unusual() -> Config {
         perf_map: true,
         gdb: true,
         force: "exit=3,swap=1,evict=7,promote".parse::<Force>().unwrap(),
+        checks: "reload,twice,shadow=9".parse::<Checks>().unwrap(),
+        reports: Some("/no/such/folder".into()),
     }
 }
 
@@ -172,6 +174,10 @@ fn bad_values_are_named() {
     assert_eq!(text, r#"KILN_BACKEND="Native": expected native or evaluator"#);
     let text = refusal("KILN_PERTURB", "spill,");
     assert!(text.contains("KILN_PERTURB") && text.contains("tiny-regions"), "{text}");
+    let text = refusal("KILN_CHECK", "shadow=0");
+    assert!(text.contains("KILN_CHECK") && text.contains("shadow=N"), "{text}");
+    let text = refusal("KILN_REPORTS", "here");
+    assert!(text.contains("KILN_REPORTS") && text.contains("absolute"), "{text}");
     let text = refusal("KILN_FORCE", "exit=0");
     assert!(text.contains("KILN_FORCE") && text.contains("exit=0\""), "{text}");
     let text = refusal("KILN_WARM_FRAMES", "4294967296");
@@ -281,6 +287,8 @@ fn the_builder_sets_every_field() {
         perf_map,
         gdb,
         force,
+        checks,
+        reports,
     );
     assert_eq!(built.unwrap(), unusual());
 }

@@ -293,9 +293,14 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(|error| CliError::File { path: path.to_path_buf(), error })
 }
 
+/// What the environment states.
+pub(crate) fn stated() -> Result<Config, CliError> {
+    Config::from_env().map_err(|error| usage(&error))
+}
+
 /// The bounds that the environment states.
 pub(crate) fn limits() -> Result<Limits, CliError> {
-    Config::from_env().map(|config| config.limits).map_err(|error| usage(&error))
+    stated().map(|config| config.limits)
 }
 
 fn usage(error: &ConfigError) -> CliError {

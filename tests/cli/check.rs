@@ -1,6 +1,6 @@
 //! `kiln check` and `kiln hunt`.
 
-use super::{kiln, text};
+use super::{kiln, kiln_in, text};
 use std::fs;
 
 /// Pushes a word too few.
@@ -50,6 +50,21 @@ fn what_is_no_case_is_named() {
     kiln(["check", text(&path), "--engine", "tier2"])
         .exits(2)
         .complains(&["`tier2`", "tier0-seen"]);
+}
+
+#[test]
+fn checks_of_the_environment_are_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.evm");
+    fs::write(&path, CASE).expect("writable");
+    let reports = folder.path().join("reports");
+    let vars = [("KILN_CHECK", "twice,shadow=1"), ("KILN_REPORTS", text(&reports))];
+    let ran = kiln_in(&vars, &["check", text(&path)]).exits(0);
+    assert_eq!(ran.stdout.lines().last(), Some("1 passed, 0 failed"));
+    assert!(!reports.exists(), "nothing was found");
+    kiln_in(&[("KILN_CHECK", "thrice")], &["check", text(&path)])
+        .exits(2)
+        .complains(&["KILN_CHECK=\"thrice\"", "shadow=N"]);
 }
 
 #[test]

@@ -165,6 +165,8 @@ pub(crate) enum Failure {
     Unused(Arc<str>),
     /// The same input fails always.
     Hopeless(Arc<str>),
+    /// Nothing that is made of it is to be trusted, by any tier.
+    Wrong(Arc<str>),
 }
 
 /// Why a code that was asked for by name is not compiled, or not yet.

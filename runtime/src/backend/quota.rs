@@ -43,6 +43,8 @@ pub(crate) enum Attempt {
     Unused,
     /// It failed, and would always fail.
     Hopeless,
+    /// What was made of it is wrong.
+    Wrong,
     /// It was stopped for a reason that has nothing to do with the subject.
     Cancelled,
 }
@@ -70,12 +72,12 @@ impl Quota {
         let failures = match attempt {
             Attempt::Cancelled => return (self, false),
             Attempt::Compiled => 0,
-            Attempt::Failed | Attempt::Unused | Attempt::Hopeless => {
+            Attempt::Failed | Attempt::Unused | Attempt::Hopeless | Attempt::Wrong => {
                 self.failures.saturating_add(1)
             }
         };
         let quarantine = match attempt {
-            Attempt::Hopeless => true,
+            Attempt::Hopeless | Attempt::Wrong => true,
             Attempt::Failed => failures >= config.attempts_max,
             _ => false,
         };
@@ -143,6 +145,7 @@ mod tests {
     #[test]
     fn some_failures_say_all_and_some_say_nothing() {
         assert!(Quota::default().after(Attempt::Hopeless, &CONFIG, 0).1);
+        assert!(Quota::default().after(Attempt::Wrong, &CONFIG, 0).1);
         let quota = Quota { attempts: 3, failures: 2, not_before_ms: 7 };
         assert_eq!(quota.after(Attempt::Cancelled, &CONFIG, 50), (quota, false));
         let full = (0..20).fold(quota, |quota, _| {

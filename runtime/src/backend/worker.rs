@@ -148,6 +148,7 @@ impl<W: Work> Inner<W> {
             Ok(Err(Failure::Panicked(why))) => Ended::Panicked(why),
             Ok(Err(Failure::Unused(why))) => Ended::Failed(Attempt::Unused, why),
             Ok(Err(Failure::Hopeless(why))) => Ended::Failed(Attempt::Hopeless, why),
+            Ok(Err(Failure::Wrong(why))) => Ended::Failed(Attempt::Wrong, why),
             Ok(Err(Failure::Cancelled)) => match job.cancellation() {
                 Some(Cancelled::Deadline) => {
                     self.counts.jobs_cancelled.add(1);

@@ -1,7 +1,7 @@
 //! Options that are checked before an engine gets them.
 
 use super::{Backend, Compile, Config, ConfigError, StoreMode, Worker, variables};
-use crate::{force::Force, hooks::Tier};
+use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_ir::Limits;
 use std::{ffi::OsStr, path::PathBuf};
 
@@ -87,6 +87,8 @@ setters! {
     perf_map: bool,
     gdb: bool,
     force: Force,
+    checks: Checks,
+    reports: Option<PathBuf>,
 }
 
 impl ConfigBuilder {

@@ -2,7 +2,7 @@
 //! from it.
 
 use super::{Backend, Compile, Config, ConfigError, StoreMode, Worker};
-use crate::{force::Force, hooks::Tier};
+use crate::{checks::Checks, force::Force, hooks::Tier};
 use kiln_abi::EntryTable;
 use kiln_ir::Perturb;
 use std::{ffi::OsStr, ops::RangeInclusive, path::PathBuf};
@@ -252,6 +252,16 @@ pub const VARIABLES: &[Variable] = &[
         Perturb(limits.perturb),
         "slow paths and ways out that compiled code is made to take, for tests"
     ),
+    sets!(
+        "KILN_CHECK",
+        Checks(checks),
+        "what is compared while it runs: programs that were encoded and decoded, two compilations, one frame of N with the interpreter"
+    ),
+    sets!(
+        "KILN_REPORTS",
+        Folder(reports),
+        "folder for a case file of each difference that a check finds"
+    ),
     not_ours("KILN_FIXTURES", "folder of fixtures, for tests, benchmarks and `.ci/run`"),
     not_ours("KILN_NO_LLVM", "`make` leaves tier 1 out, and does not install LLVM"),
     not_ours("KILN_TEST_*", "seed and number of generated tests"),
@@ -327,6 +337,7 @@ enum Knob<'a> {
     Size(&'a mut usize, Range, Unit),
     Force(&'a mut Force),
     Perturb(&'a mut Perturb),
+    Checks(&'a mut Checks),
 }
 
 impl Knob<'_> {
@@ -345,6 +356,7 @@ impl Knob<'_> {
             Self::Size(field, range, _) => *field = within(size(text)?, &range)?,
             Self::Force(field) => *field = text.parse().ok()?,
             Self::Perturb(field) => *field = text.parse().ok()?,
+            Self::Checks(field) => *field = text.parse().ok()?,
         }
         Some(())
     }
@@ -371,6 +383,7 @@ impl Knob<'_> {
             Self::Size(field, ..) => size_text(**field as u64),
             Self::Force(field) => field.to_string(),
             Self::Perturb(field) => field.to_string(),
+            Self::Checks(field) => field.to_string(),
         }
     }
 
@@ -392,6 +405,9 @@ impl Knob<'_> {
             Self::Perturb(_) => {
                 "none, or any of no-inline, tiny-regions, every-exit, spill with commas between"
                     .to_owned()
+            }
+            Self::Checks(_) => {
+                "none, or any of reload, twice, shadow=N with commas between".to_owned()
             }
             Self::Force(_) => {
                 "none, or any of promote, exit=N, swap=N, evict=N, seed=N with commas between"
@@ -415,7 +431,8 @@ impl Knob<'_> {
             | Self::Folder(_)
             | Self::StoreMode(_)
             | Self::Force(_)
-            | Self::Perturb(_) => true,
+            | Self::Perturb(_)
+            | Self::Checks(_) => true,
         }
     }
 }

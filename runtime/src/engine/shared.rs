@@ -6,6 +6,10 @@
 use super::{EngineError, sweeper::Sweeper};
 use crate::{
     backend::{BackendStats, Failure, Job, Note, Refusal, Ticket, Work},
+    checks::{
+        Check,
+        report::{Seen as FrameSeen, Whose},
+    },
     compile::{CompileError, Compiler, Task},
     config::{Backend, Compile, Config},
     heat::HotFrom,
@@ -98,6 +102,8 @@ pub(crate) struct Shared {
     /// was changed before it; caches acquire.
     pub(super) generation: AtomicU64,
     pub(super) recording: AtomicBool,
+    /// Frames that could be checked. Relaxed: only the number counts.
+    pub(super) shadows: AtomicU32,
     ledger: Mutex<Ledger>,
     pub(super) sweeper: Mutex<Sweeper>,
 }
@@ -152,6 +158,7 @@ impl Shared {
         let shared = Self {
             id,
             recording: AtomicBool::new(config.recording),
+            shadows: AtomicU32::new(0),
             hot_from: policy.hot_from(),
             policy,
             locals: ArrayQueue::new(LOCALS),
@@ -382,6 +389,9 @@ impl Shared {
         ) {
             slot.leave_alone();
         }
+        if let Err(CompileError::Differs { check, differences }) = &result {
+            self.report(slot, subject.tier, (*check, differences.clone()), None);
+        }
         self.count(stats);
         if !is_compiled {
             if let Ok(program) = &result {
@@ -396,6 +406,28 @@ impl Shared {
             self.count(Stats { callback_panics, ..Stats::default() });
         }
         result
+    }
+
+    /// Tells of a difference that a check found. Without a lock.
+    pub(super) fn report(
+        &self,
+        slot: &Slot,
+        tier: Tier,
+        found: (Check, Vec<String>),
+        seen: Option<&FrameSeen>,
+    ) {
+        let Self { config, observer, .. } = self;
+        let whose = Whose { bytecode: &slot.bytecode, fork: slot.baked.config.spec, tier };
+        let (report, error) = observer.reports.make(config, whose, found, seen);
+        if observer.reports.says(&report) {
+            trace::difference(&report);
+        }
+        if let (Some(error), Some(folder)) = (&error, &config.reports) {
+            trace::report_error(folder, error);
+        }
+        let callback_panics = u64::from(observer.hooks.reported(&report));
+        let report_errors = u64::from(error.is_some());
+        self.count(Stats { callback_panics, report_errors, ..Stats::default() });
     }
 
     fn compile(

@@ -23,6 +23,7 @@ mod perf_map;
 pub(crate) mod trace;
 
 use crate::{
+    checks::report::Reports,
     compile::CompileError,
     config::Config,
     hooks::{Compilation, CompileThread, Compiled, Hooks, Tier, fork_name},
@@ -43,6 +44,7 @@ use std::fmt;
 pub(crate) struct Observer {
     pub(crate) hooks: Hooks,
     pub(crate) metrics: Metrics,
+    pub(crate) reports: Reports,
     perf_map: Option<PerfMap>,
     gdb: bool,
 }
@@ -71,7 +73,8 @@ pub(crate) struct Registration {
 impl Observer {
     pub(crate) fn new(config: &Config, hooks: Hooks) -> Self {
         let perf_map = config.perf_map.then(PerfMap::of_process);
-        Self { hooks, metrics: Metrics::default(), perf_map, gdb: config.gdb }
+        let reports = Reports::new(config);
+        Self { hooks, metrics: Metrics::default(), reports, perf_map, gdb: config.gdb }
     }
 
     /// Names code that was placed. Costs nothing where nobody asked for it.

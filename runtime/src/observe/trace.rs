@@ -4,7 +4,7 @@
 //! **Never** on the path of a frame that finds its program. Fields are evaluated only if somebody
 //! listens.
 //!
-//! Levels: *warn* for what is a defect or needs a look, *info* for what was commanded, *debug* for
+//! Levels: *error* for what a check found, *warn* for what is a defect or needs a look, *info* for what was commanded, *debug* for
 //! what is done to programs, *trace* for what frames do.
 //!
 //! Fields: `code` is the code's hash (of its bytes), `code_len` its length in bytes, `fork`, `tier`,
@@ -12,10 +12,12 @@
 //! `_bytes`.
 
 use super::Subject;
-use crate::{compile::CompileError, hooks::Tier, hooks::fork_name, program::Program};
+use crate::{
+    checks::Report, compile::CompileError, hooks::Tier, hooks::fork_name, program::Program,
+};
 use revm::bytecode::Bytecode;
 use std::{fmt, io, path::Path};
-use tracing::{Span, debug, debug_span, info, trace, warn};
+use tracing::{Span, debug, debug_span, error, info, trace, warn};
 
 const TARGET: &str = "kiln";
 
@@ -124,6 +126,26 @@ pub(crate) fn refused(code: &Bytecode, code_bytes: usize) {
 /// A code is not compiled any more.
 pub(crate) fn quarantined(code: &Bytecode, reason: impl fmt::Display) {
     warn!(target: TARGET, code = %code.hash_slow(), code_len = code.len(), %reason, "quarantined");
+}
+
+/// A check found a difference. Said once for each code.
+pub(crate) fn difference(report: &Report) {
+    let Report { check, code_hash, fork, tier, differences, path, .. } = report;
+    error!(
+        target: TARGET,
+        code = %code_hash,
+        fork = fork_name(*fork),
+        %tier,
+        %check,
+        reason = differences.join("; "),
+        path = path.as_ref().map(|path| path.display().to_string()),
+        "check found a difference"
+    );
+}
+
+/// A report of a difference could not be written.
+pub(crate) fn report_error(path: &Path, error: &io::Error) {
+    warn!(target: TARGET, path = %path.display(), %error, "no report");
 }
 
 /// A compile thread did not come back from this code, and is given up.
@@ -237,7 +259,7 @@ pub(crate) fn store_off(error: impl fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hooks::CompileThread;
+    use crate::{checks::Check, hooks::CompileThread};
     use kiln_ir::OpcodeSet;
     use revm::primitives::{Bytes, hardfork::SpecId};
     use std::{
@@ -304,6 +326,23 @@ mod tests {
             " WARN kiln: shut down, but threads go on detached=2".to_owned(),
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn differences_are_errors() {
+        let report = Report {
+            check: Check::Twice,
+            code_hash: stop().hash_slow(),
+            fork: SpecId::CANCUN,
+            tier: Tier::Optimised,
+            differences: vec!["one".to_owned(), "two".to_owned()],
+            text: String::new(),
+            path: None,
+        };
+        let text = said(Level::ERROR, || difference(&report));
+        let fields = "fork=\"Cancun\" tier=optimised check=twice reason=\"one; two\"";
+        let expected = format!("ERROR kiln: check found a difference code={HASH} {fields}\n");
+        assert_eq!(text, expected);
     }
 
     #[test]

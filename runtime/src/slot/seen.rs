@@ -38,6 +38,20 @@ impl Seen {
         }
     }
 
+    /// The marks and counts of this moment, which stay as they are.
+    pub(crate) fn snapshot(&self) -> Self {
+        let word = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
+        let count = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Relaxed));
+        let counts = self.counts.get().map(|counts| counts.iter().map(count).collect::<Box<_>>());
+        Self {
+            marks: self.marks.iter().map(word).collect(),
+            baked: self.baked.clone(),
+            counted: AtomicBool::new(self.counted()),
+            fresh: AtomicU32::new(self.fresh()),
+            counts: counts.map_or_else(OnceLock::new, OnceLock::from),
+        }
+    }
+
     /// Notes that the interpreter stands at an instruction; `leads` says whether the one before
     /// ended its block. Answers that of this one, for the next.
     #[inline]

@@ -5,7 +5,7 @@
 
 #[cfg(feature = "llvm")]
 use kiln_runtime::Worker;
-use kiln_runtime::{Backend, Compile, Config, Force, Tier};
+use kiln_runtime::{Backend, Checks, Compile, Config, Force, Tier};
 use std::fmt::{self, Write};
 use std::str::FromStr;
 use thiserror::Error;
@@ -40,12 +40,19 @@ pub enum Kind {
     OptimisedAll,
     /// The same, where an earlier run was.
     OptimisedSeen,
+    /// kiln with tier 0, whole contracts, where each program was an artifact between being compiled and being run.
+    Reloaded,
+    /// The same with optimised regions.
+    ReloadedOptimised,
     /// kiln with optimised regions by LLVM, wherever there can be one.
     #[cfg(feature = "llvm")]
     Tier1All,
     /// The same, where an earlier run was.
     #[cfg(feature = "llvm")]
     Tier1Seen,
+    /// Whole contracts again, where each program was an artifact before it is run.
+    #[cfg(feature = "llvm")]
+    ReloadedTier1,
 }
 
 impl Kind {
@@ -61,10 +68,14 @@ impl Kind {
         Self::Mixed,
         Self::OptimisedAll,
         Self::OptimisedSeen,
+        Self::Reloaded,
+        Self::ReloadedOptimised,
         #[cfg(feature = "llvm")]
         Self::Tier1All,
         #[cfg(feature = "llvm")]
         Self::Tier1Seen,
+        #[cfg(feature = "llvm")]
+        Self::ReloadedTier1,
     ];
 
     /// Those that run whole contracts, one for each way there is to run code.
@@ -89,7 +100,7 @@ impl Kind {
     pub fn is_slow(self) -> bool {
         match self {
             #[cfg(feature = "llvm")]
-            Self::Tier1All | Self::Tier1Seen => true,
+            Self::Tier1All | Self::Tier1Seen | Self::ReloadedTier1 => true,
             _ => false,
         }
     }
@@ -103,6 +114,7 @@ impl Kind {
         let by_llvm =
             |config| Config { first_tier: Tier::Tier1, tier1_worker: Worker::Off, ..config };
         let first_tier = Tier::Optimised;
+        let checks = Checks { reload: true, ..Checks::NONE };
         Some(match self {
             Self::Interpreter => return None,
             Self::Evaluator => Config { backend: Backend::Evaluator, ..all },
@@ -125,10 +137,14 @@ impl Kind {
             },
             Self::OptimisedAll => Config { first_tier, ..all },
             Self::OptimisedSeen => Config { first_tier, ..seen },
+            Self::Reloaded => Config { checks, ..all },
+            Self::ReloadedOptimised => Config { checks, first_tier, ..all },
             #[cfg(feature = "llvm")]
             Self::Tier1All => by_llvm(all),
             #[cfg(feature = "llvm")]
             Self::Tier1Seen => by_llvm(seen),
+            #[cfg(feature = "llvm")]
+            Self::ReloadedTier1 => by_llvm(Config { checks, ..all }),
         })
     }
 
