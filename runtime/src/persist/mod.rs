@@ -77,6 +77,16 @@ struct Preload {
     under_way: usize,
 }
 
+/// A program is being loaded before it is asked for.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a Persist);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.preload).under_way -= 1;
+    }
+}
+
 impl Persist {
     /// Opens the store that the options name; none if they name none, or there is no machine code.
     ///
@@ -365,21 +375,17 @@ impl Persist {
         lock(&self.preload).codes = codes.into_iter().map(|(_, code)| code).collect();
     }
 
-    /// The next of them. To be followed by [`Persist::preloaded`].
-    pub(crate) fn next_preload(&self) -> Option<CodeKey> {
+    /// The next of them, which is under way until what comes with it is dropped.
+    pub(crate) fn next_preload(&self) -> Option<(CodeKey, UnderWay<'_>)> {
         let mut preload = lock(&self.preload);
         let code = preload.codes.pop_front()?;
         preload.under_way += 1;
-        Some(code)
+        Some((code, UnderWay(self)))
     }
 
-    /// One is there, or is not going to be; with `enough`, the others are to wait until somebody asks for them.
-    pub(crate) fn preloaded(&self, enough: bool) {
-        let mut preload = lock(&self.preload);
-        preload.under_way -= 1;
-        if enough {
-            preload.codes.clear();
-        }
+    /// There is no room for more: the others are loaded when they are called.
+    pub(crate) fn end_preload(&self) {
+        lock(&self.preload).codes.clear();
     }
 
     /// Whether there are more, and whether some are under way.

@@ -96,6 +96,7 @@ impl StoreError {
             Errno::STALE,
             Errno::NOTSUP,
             Errno::NOSYS,
+            Errno::NOLCK,
         ];
         Errno::from_io_error(source).is_some_and(|errno| lasting.contains(&errno))
     }

@@ -3,6 +3,8 @@
 //! **Owns** what lies where: `format` (the version), `lock`, `artifacts/`, `tmp/`, `aside/`, `profile`. The
 //! names in `artifacts/` are the index: there is no other, so there is nothing that processes have to agree on. A file
 //! is written as a temporary one, synced, and moved to its place, so that under its name it is whole or not there.
+//! Folders are not synced: without power the newest files may be lost, and are never halves.
+//!
 //! **Callers guarantee** nothing. **Never** uses what fails a check: it is set aside, and answered with the reason.
 
 use crate::{
