@@ -8,9 +8,7 @@
 //! allocated is bounded by the length of the bytes and, for objects, by the limit given. **Never** changes
 //! without [`PROTOCOL`].
 
-use super::{
-    Answer, JobError, JobRequest, Phases, Target, limits::Confine, objects::Budget,
-};
+use super::{Answer, JobError, JobRequest, Phases, Target, limits::Confine, objects::Budget};
 use kiln_abi::Pc;
 use kiln_ir::{
     Config, Limits, OpcodeSet, Perturb, SpecId,
