@@ -204,6 +204,11 @@ impl<W: Work> Handle<W> {
         self.0.compile_here(subject, tier, compile)
     }
 
+    /// As [`Backend::is_paused`].
+    pub(crate) fn is_paused(&self) -> bool {
+        self.0.control.is_paused()
+    }
+
     /// As [`Backend::compile`].
     ///
     /// # Errors

@@ -25,6 +25,8 @@ use std::{
 const BATCH: usize = 16;
 /// Between two looks at whether anything is executed, while there is much to do, in milliseconds.
 const LOOK_MS: u64 = 5;
+/// Between two looks at whether a pause is over.
+const PAUSE_WAIT: Duration = Duration::from_millis(5);
 /// How long a look at what others wait for may wait, at the end of a preload.
 const PRELOAD_WAIT: Duration = Duration::from_millis(1);
 
@@ -278,6 +280,8 @@ impl<'a> Keeper<'a> {
             if last {
                 trace::preloaded(self.preloaded);
             }
+        } else if self.back.is_paused() {
+            self.persist.desk.sleep(Some(PAUSE_WAIT));
         }
     }
 
@@ -369,7 +373,7 @@ impl Shared {
 
 impl Engine {
     /// Loads what the store has before anybody asks for it, the hottest codes first, as far as there is room, and waits
-    /// for that. Codes that were loaded already are not loaded again. Answers how many codes this thread looked at;
+    /// for that. Codes that were loaded already are not loaded again; while the engine is paused nothing is. Answers how many codes this thread looked at;
     /// 0 without a store.
     ///
     /// An engine does this in the background when it is made, unless [`Config::store_preload`] is off.

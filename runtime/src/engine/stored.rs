@@ -123,8 +123,12 @@ impl Shared {
         Ok(program)
     }
 
-    /// Loads the next of the programs that are to be there before they are asked for. False if there are no more.
+    /// Loads the next of the programs that are to be there before they are asked for. False if there are no more, or
+    /// nothing is published at the moment.
     pub(super) fn preload_one(&self, persist: &Persist, back: &Handle<Self>) -> bool {
+        if back.is_paused() {
+            return false;
+        }
         let Some((code, _under_way)) = persist.next_preload() else { return false };
         let mut stats = Stats::default();
         let start_ns = thread_cpu_ns();
@@ -136,7 +140,7 @@ impl Shared {
         true
     }
 
-    /// Loads a code's program, if there is none. Whether it is over: without room, or while nothing is published.
+    /// Loads a code's program, if there is none. Whether it is over: there is no room, or nothing is published any more.
     fn preload(
         &self,
         persist: &Persist,
@@ -146,9 +150,9 @@ impl Shared {
     ) -> bool {
         let Some(key) = persist.find(code, Tier::Baseline) else { return false };
         let Some(artifact) = persist.load(&key, stats) else { return false };
-        // As much as a sweep leaves: there is to be room for what comes.
-        let max = self.config.code_bytes_max - self.config.code_bytes_max / 8;
-        if self.memory.bytes_used() + artifact.text.len() > max {
+        // What was resident at a time is to be so again: what comes later takes the place of what is not used.
+        let bytes = artifact.text.len() + size_of_val(artifact.entries.words());
+        if self.memory.bytes_used() + bytes > self.config.code_bytes_max {
             return true;
         }
         let bytecode = Bytecode::new_legacy(Bytes::copy_from_slice(&artifact.bytecode));
@@ -178,8 +182,8 @@ impl Shared {
                 }
             }
         });
-        // Who is at it already loads it, too.
-        full || matches!(outcome, Err(Refusal::Off | Refusal::ShutDown | Refusal::Paused))
+        // Who is at it already loads it, too; and so does who calls it, if a pause came in between.
+        full || matches!(outcome, Err(Refusal::Off | Refusal::ShutDown))
     }
 
     /// Looks after huge pages, if so many programs were loaded since the last time.

@@ -182,7 +182,7 @@ fn the_hottest_codes_are_loaded_first_as_far_as_there_is_room() {
         assert!(engine.flush_store(LONG) && engine.snapshot());
         used
     };
-    // For about three, of which seven eighths are filled.
+    // For about three.
     let code_bytes_max = used * 3 / 8 + (64 << 10 >> 3);
     let engine = engine(Config { code_bytes_max, ..config(&folder) });
     assert!(engine.preload() < 8);
@@ -193,6 +193,22 @@ fn the_hottest_codes_are_loaded_first_as_far_as_there_is_room() {
     }
     let stats = engine.stats();
     assert_eq!((stats.store_hits, stats.hits, stats.programs), (loaded, 2, 0), "{stats:?}");
+}
+
+#[test]
+fn a_pause_puts_loading_off() {
+    let folder = Folder::new();
+    let codes: Vec<_> = (0..60).map(|nth| format!("60{nth:02x} 5f 52 6020 5f f3")).collect();
+    {
+        let engine = engine(config(&folder));
+        codes.iter().for_each(|main| agree(&engine, main, number(0)));
+    }
+    let engine = engine(Config { store_preload: true, ..config(&folder) });
+    let pause = engine.pause();
+    assert_eq!(engine.preload(), 0);
+    drop(pause);
+    until(&engine, |stats| stats.store_hits == 60);
+    assert_eq!(engine.stats().programs, 0);
 }
 
 #[test]
