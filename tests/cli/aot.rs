@@ -285,6 +285,10 @@ fn what_makes_no_sense_is_refused() {
     store.aot(&["build", "0x5"]).exits(2).complains(&["hexadecimal"]);
     store.aot(&["build", "nowhere.json"]).exits(2).complains(&["nowhere.json"]);
     store.aot(&["build"]).exits(2);
+    if !cfg!(feature = "llvm") {
+        let build = ["aot", "build", LOOP, "--tier", "tier1", "--store", text(&store.path)];
+        kiln_in(&[("KILN_TIER1_WORKER", "off")], &build).exits(2).complains(&["feature llvm"]);
+    }
     store.aot(&["build", LOOP]).exits(0);
     let compile = ["replay", &workloads(), "--tier", "aot", "--compile", "all"];
     store.run(&compile).exits(2).complains(&["compiles nothing"]);
