@@ -360,6 +360,11 @@ impl Engine {
         // Not where another thread compiles it at the moment: nor does that one's program get there.
         let _ = self.back.compile_with(slot, self.first_tier(), |_| Err(Failure::Wrong(why)));
         slot.retire();
+        if let Some(persist) = &self.shared.persist {
+            let mut stats = Stats::default();
+            persist.discard(slot, &mut stats);
+            self.shared.count(stats);
+        }
     }
 
     /// Whether frames are to be interpreted and recorded.

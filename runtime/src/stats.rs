@@ -232,6 +232,8 @@ counters! {
     store_dropped,
     /// Artifacts removed to keep the store within its budget.
     store_collected,
+    /// Artifacts removed because a program of their code was wrong.
+    store_discarded,
     /// Failures of the system to read or write the store.
     store_errors,
     /// Times that what is known about codes was written to the store.

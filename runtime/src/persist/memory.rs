@@ -40,23 +40,13 @@ impl Unfinished {
     }
 }
 
-/// What a code is quarantined for holds for this build and these limits only: with others it may be compiled. Stands in
-/// front of the reason.
+/// What a code is quarantined for holds for this build and these limits only: with others it may be compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grounds(Digest);
 
 impl Grounds {
     pub(crate) fn new(build: Digest, limits: &Limits) -> Self {
         Self(Digest::of(format!("{build} {limits:?}").as_bytes()))
-    }
-
-    fn write(&self, reason: &str) -> String {
-        format!("{} {reason}", self.0)
-    }
-
-    /// The reason, if the grounds are the same.
-    fn read<'r>(&self, reason: &'r str) -> Option<&'r str> {
-        reason.strip_prefix(&format!("{} ", self.0))
     }
 }
 
@@ -88,8 +78,9 @@ impl Remembered {
         let unfinished = unfinished.collect();
         let quarantined = profile
             .quarantined
-            .iter()
-            .filter_map(|Quarantined { id, reason }| Some((key(id), grounds.read(reason)?.into())));
+            .into_iter()
+            .filter(|quarantined| quarantined.grounds == grounds.0)
+            .map(|Quarantined { id, reason, .. }| (key(&id), reason.into()));
         let quarantined = quarantined.collect();
         (Self { codes, quarantined }, unfinished)
     }
@@ -155,8 +146,8 @@ impl<'a> Notes<'a> {
         let tier = slot.pin().as_ref().map(|program| rank_of(program.tier()));
         let heat = slot.uses_of_all();
         if let Some(reason) = slot.ticket.quarantined() {
-            let reason = self.grounds.write(reason);
-            self.profile.quarantined.push(Quarantined { id, reason });
+            let (grounds, reason) = (self.grounds.0, reason.to_string());
+            self.profile.quarantined.push(Quarantined { id, grounds, reason });
         }
         self.profile.codes.push(CodeProfile { id, heat, tier, seen, counts, bytecode: None });
     }

@@ -33,7 +33,8 @@ use crate::{
 };
 use index::Index;
 use kiln_store::{
-    Access, Artifact, BadReason, CollectPlan, DecodeLimits, Key, Loaded, Profile, Store, StoreError,
+    Access, Artifact, BadReason, CollectPlan, DecodeLimits, Key, Loaded, Profile, Rank, Store,
+    StoreError,
 };
 use memory::{Grounds, Remembered};
 use revm::primitives::B256;
@@ -261,6 +262,23 @@ impl Persist {
                 trace::saved(&slot.bytecode, program.tier(), bytes);
             }
             Err(error) => self.failed(&error, stats),
+        }
+    }
+
+    /// A program of this code was wrong: nothing that was kept of it is to be run again, by anybody.
+    pub(crate) fn discard(&self, slot: &Slot, stats: &mut Stats) {
+        // The true hash, as in `save`.
+        let code_hash = slot.bytecode.hash_slow().0;
+        for rank in Rank::ALL {
+            let key = Key { code_hash, baked: slot.baked.digest, build: self.build, rank };
+            self.index.remove(&key);
+            if !self.may_write() {
+                continue;
+            }
+            match self.store.remove(&key) {
+                Ok(removed) => stats.store_discarded += u64::from(removed),
+                Err(error) => self.failed(&error, stats),
+            }
         }
     }
 

@@ -73,6 +73,8 @@ pub struct CodeProfile {
 pub struct Quarantined {
     /// Which.
     pub id: CodeId,
+    /// Of the build and the options that it holds for: with others it may be compiled.
+    pub grounds: Digest,
     /// Why, in words.
     pub reason: String,
 }

@@ -36,7 +36,8 @@ fn profile(rng: &mut Rng) -> Profile {
             profile.pending.push(Pending { id, rank: Rank::ALL[rng.usize(..3)] });
         } else if rng.bool() {
             let reason = ["too large", "it panicked", "€"][rng.usize(..3)].repeat(rng.usize(..99));
-            profile.quarantined.push(Quarantined { id, reason });
+            let grounds = Digest(rng.u128(..).to_le_bytes());
+            profile.quarantined.push(Quarantined { id, grounds, reason });
         }
         profile.codes.push(CodeProfile {
             id,
@@ -177,7 +178,11 @@ fn what_is_too_much_is_left_out_and_the_hottest_stay() {
         configs: vec![config],
         codes: (0..PROFILE_CODES_MAX as u32 + 99).map(|nth| code(nth, 2)).collect(),
         quarantined: (0..5000)
-            .map(|nth| Quarantined { id: id(nth), reason: "€".repeat(99) })
+            .map(|nth| Quarantined {
+                id: id(nth),
+                grounds: Digest::default(),
+                reason: "€".repeat(99),
+            })
             .collect(),
         pending: (0..2000).map(|nth| Pending { id: id(nth + 99), rank: Rank::TIER1 }).collect(),
     };

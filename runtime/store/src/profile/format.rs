@@ -37,6 +37,7 @@ struct WireCode<'a> {
 #[derive(Serialize, Deserialize)]
 struct WireQuarantined<'a> {
     id: WireId,
+    grounds: [u8; 16],
     reason: &'a str,
 }
 
@@ -86,8 +87,8 @@ impl Profile {
         for config in &self.configs {
             bytes = add(bytes, &WireConfig::new(config, &gas_bytes(&config.gas)));
         }
-        for Quarantined { id, reason } in &self.quarantined {
-            bytes = add(bytes, &WireQuarantined { id: id.wire(), reason });
+        for Quarantined { id, grounds, reason } in &self.quarantined {
+            bytes = add(bytes, &WireQuarantined { id: id.wire(), grounds: grounds.0, reason });
         }
         for Pending { id, rank } in &self.pending {
             bytes = add(bytes, &WirePending { id: id.wire(), rank: rank.as_u8() });
@@ -120,8 +121,9 @@ impl Profile {
             profile.configs.push(take::<WireConfig<'_>>(&mut rest)?.read()?);
         }
         for _ in 0..quarantined {
-            let WireQuarantined { id, reason } = take(&mut rest)?;
-            profile.quarantined.push(Quarantined { id: id.read(), reason: reason.into() });
+            let WireQuarantined { id, grounds, reason } = take(&mut rest)?;
+            let (id, grounds, reason) = (id.read(), Digest(grounds), reason.into());
+            profile.quarantined.push(Quarantined { id, grounds, reason });
         }
         for _ in 0..pending {
             let WirePending { id, rank } = take(&mut rest)?;
