@@ -20,7 +20,7 @@ pub use control::Pause;
 pub(crate) use shared::{BakedId, same_code};
 
 use crate::{
-    backend::{Backend, BackendConfig, Failure, QuotaConfig, Requested},
+    backend::{Backend, BackendConfig, Failure, QuotaConfig, Refusal, Requested},
     checks::{Check, report::Seen},
     compile::CompileError,
     config::{Config, ConfigError},
@@ -356,9 +356,13 @@ impl Engine {
         trace::evicted(&slot.bytecode, &why);
         slot.publish(None);
         self.shared.report(slot, tier, (check, differences), seen);
-        let why = why.to_string().into();
-        // Not where another thread compiles it at the moment: nor does that one's program get there.
-        let _ = self.back.compile_with(slot, self.first_tier(), |_| Err(Failure::Wrong(why)));
+        let why: Arc<str> = why.to_string().into();
+        let wrong = Failure::Wrong(why.clone());
+        let outcome = self.back.compile_with(slot, self.first_tier(), |_| Err(wrong));
+        if !matches!(outcome, Err(Refusal::Failed(_))) {
+            // Paused, or another thread compiles it, whose program does not get there either: the slot is retired.
+            slot.ticket.bar(why);
+        }
         slot.retire();
         if let Some(persist) = &self.shared.persist {
             let mut stats = Stats::default();
