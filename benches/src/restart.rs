@@ -240,3 +240,58 @@ impl fmt::Display for Index {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{folder, subjects};
+
+    #[test]
+    fn ratios_are_of_the_warm_side() {
+        let passes = |ms: [u64; 4]| ms.map(|ms| vec![Duration::from_millis(ms); 2]);
+        let round = |ms| Round {
+            cold_start: Duration::ZERO,
+            start: Duration::ZERO,
+            preload: Duration::ZERO,
+            programs: 1,
+            code_bytes: 1,
+            passes: passes(ms),
+        };
+        let rounds =
+            vec![round([10, 11, 15, 20]), round([20, 20, 30, 40]), round([10, 12, 15, 20])];
+        let restart = Restart { artifacts: 1, bytes: 1, rounds };
+        let (rounds, blocks) = restart.ratio(1);
+        assert_eq!(rounds.to_string(), "1.100 (1.000 to 1.200)");
+        assert!((blocks - 1.2).abs() < 1e-9, "12 over 10, of each block: {blocks}");
+        let text = restart.to_string();
+        assert!(
+            text.contains("preloaded: 1.100") && text.contains("without a store: 2.000"),
+            "{text}"
+        );
+    }
+
+    /// What is timed as preloaded is that, and each side has what is expected of a transaction.
+    #[test]
+    fn a_restarted_engine_has_programs_from_the_store() -> Result<(), Box<dyn std::error::Error>> {
+        let temporary = tempfile::tempdir()?;
+        let blocks = subjects(folder(None))?;
+        // So that few passes compile.
+        let config =
+            Config { hot_executions: 1, top_tier: kiln::Tier::Baseline, ..Config::default() };
+        let stream = Stream { blocks: &blocks, config };
+        let restart = Restart::measure(&stream, &temporary.path().join("store"), 2, 1)?;
+        assert!(restart.artifacts > 10 && restart.bytes > 0, "{restart}");
+        let round = restart.rounds.first().ok_or("no restart")?;
+        assert!(round.programs > 10 && round.code_bytes > 0, "{restart}");
+        assert!(round.passes.iter().all(|pass| pass.len() == blocks.len()));
+        Ok(())
+    }
+
+    #[test]
+    fn the_index_that_is_timed_is_complete() -> Result<(), Box<dyn std::error::Error>> {
+        let temporary = tempfile::tempdir()?;
+        let index = Index::measure(&temporary.path().join("store"), 20, 1)?;
+        assert!(index.artifacts == 20 && index.to_string().contains("index of 20 artifacts"));
+        Ok(())
+    }
+}
