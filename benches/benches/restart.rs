@@ -1,5 +1,5 @@
-//! `cargo bench -p kiln-benches --bench restart`: what a restart with a store costs over going on, and how long it takes
-//! to find out what a large store has. Not a test: nothing is asserted but that results are right.
+//! `cargo bench -p kiln-benches --bench restart`: what a restart with a store costs over going on, and how long it
+//! takes to find out what a large store has. Not a test: nothing is asserted but that results are right.
 
 use clap::Parser;
 use kiln::Config;

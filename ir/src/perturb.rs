@@ -18,17 +18,17 @@ pub const TINY_BLOCK_INSTRUCTIONS: usize = 3;
 pub struct Perturb {
     /// No inline fast paths, on every engine: what has a helper that can not fail (MUL, division, shifts, BYTE,
     /// SIGNEXTEND, ...) calls it, whatever is known of its operands; memory, calldata, hashes, copies, EXP, storage and
-    /// logs go through the EVM's own instruction table; the IR has nothing folded, fused or covered by an earlier access.
-    /// Additions, comparisons and operations on bits have no slow path.
+    /// logs go through the EVM's own instruction table; the IR has nothing folded, fused or covered by an earlier
+    /// access. Additions, comparisons and operations on bits have no slow path.
     pub no_inline: bool,
     /// Blocks of [`TINY_BLOCK_INSTRUCTIONS`] instructions at most, and optimised regions of one block. (A block that
-    /// goes back to itself is a loop all the same.) With blocks that were *seen*, what is behind a cut is found like any
-    /// other block that is missing.
+    /// goes back to itself is a loop all the same.) With blocks that were *seen*, what is behind a cut is found like
+    /// any other block that is missing.
     pub tiny_regions: bool,
     /// Every way out is taken. Blocks of the baseline and of its evaluator leave at their end, and in front of each
-    /// computed jump; guarded helpers refuse; behind an instruction that the host ran, compiled code is left; each poll at
-    /// a back-edge leaves. What the interpreter runs goes on in compiled code at the next block of any kind. Within an
-    /// optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there are none.
+    /// computed jump; guarded helpers refuse; behind an instruction that the host ran, compiled code is left; each poll
+    /// at a back-edge leaves. What the interpreter runs goes on in compiled code at the next block of any kind. Within
+    /// an optimised region edges that go forwards stay: with [`Perturb::tiny_regions`] there are none.
     pub every_exit: bool,
     /// Nothing is kept. The baseline and its evaluator bring all words home behind each instruction and forget what
     /// is known of them (but for a jump's destination that was pushed in front of it). In optimised regions each block
