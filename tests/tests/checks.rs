@@ -2,7 +2,8 @@
 //! costs its code the program and no result, and its report finds it again.
 
 use kiln_runtime::{
-    Backend, Check, Checks, Config, Engine, Fault, Hooks, Phase, PhaseStart, Report, Stats, Tiered,
+    Backend, Check, Checks, Config, Engine, Fault, Hooks, Phase, PhaseStart, Report, Stats,
+    StoreMode, Tiered,
 };
 use kiln_tests::Case;
 use kiln_tests::compare::{check, differences};
@@ -14,6 +15,7 @@ use revm::primitives::{U256, hardfork::SpecId, hex};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Generated cases, if the variable `KILN_TEST_CASES` does not say.
 const GENERATED: u64 = 200;
@@ -259,6 +261,39 @@ fn the_interpreters_shadow_finds_wrong_code() {
             assert!(report.text.lines().any(|found| found == line), "{line}:\n{}", report.text);
         }
     }
+}
+
+/// What a broken process kept is found wrong, and nobody runs it again.
+#[test]
+fn what_was_wrong_is_not_kept() {
+    let Some(config) = config(Kind::Tier0All) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config { store: Some(folder.path().join("store")), ..config };
+    let (case, minute) = (rich(), Duration::from_secs(60));
+    let db = CaseDb::new(&case);
+    let differs =
+        |engine: &Engine| !differences(&oracle(&case, &db), &tiered(&case, &db, engine)).is_empty();
+    let wrong = broken(config.clone(), Some(overcharge)).engine;
+    assert!(differs(&wrong) && wrong.flush_store(minute));
+    drop(wrong);
+
+    // It is loaded as it was kept.
+    let unaware = Config { store_mode: StoreMode::ReadOnly, ..config.clone() };
+    let unaware = Engine::new(unaware).expect("the engine starts");
+    assert!(differs(&unaware) && unaware.stats().store_hits > 0);
+
+    let checked = Config { checks: checks("shadow=1"), ..config.clone() };
+    let checked = Engine::new(checked).expect("the engine starts");
+    exact(&checked, &case);
+    let stats = checked.stats();
+    assert_eq!((stats.shadow_differences, stats.store_discarded), (1, 1), "{stats:?}");
+    drop(checked);
+
+    let after = Engine::new(config).expect("the engine starts");
+    exact(&after, &case);
+    after.preload();
+    exact(&after, &case);
+    assert!(after.stats().store_restored > 0, "it is in quarantine");
 }
 
 /// Whatever a frame does: with every program wrong, no result is.

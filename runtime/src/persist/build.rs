@@ -6,17 +6,20 @@
 use kiln_ir::{Limits, identity::Identity};
 use kiln_store::{Digest, FORMAT};
 
-/// Of everything that makes the code of one process differ from that of another one, for the same bytecode and
-/// configuration: the version, the sources of the crates that make code, Cranelift's version, the layout that code
-/// relies on, the CPU's features, and the options that are baked into code (`Limits::perturb`). An artifact is found
-/// under it only.
+/// This crate's sources: code calls its helpers, and relies on what they do.
+const SOURCE: &str = env!("KILN_SOURCE");
+
+/// Of everything that makes the code of one process differ from that of another one, or unfit for it, for the same
+/// bytecode and configuration: the sources of the crates that make code and of this one, Cranelift's version, the layout
+/// that code relies on, the CPU's features, and the options that are baked into code (`Limits::perturb`). An artifact is
+/// found under it only.
 #[must_use]
 pub fn build_digest(limits: &Limits) -> Digest {
     let identity = Identity::ours()
         .with(kiln_tier0::SOURCE)
         .with(kiln_tier0::CRANELIFT)
         .with(kiln_tier1::SOURCE)
-        .with(env!("CARGO_PKG_VERSION"));
+        .with(SOURCE);
     let perturb = limits.perturb.bits();
     Digest::of(format!("store {FORMAT}, {identity}, perturb {perturb}").as_bytes())
 }

@@ -123,7 +123,11 @@ fn profile() -> Profile {
     let mut profile = Profile {
         configs: vec![config],
         codes: vec![code, cold],
-        quarantined: vec![Quarantined { id: other, grounds: Digest([3; 16]), reason: "too large".into() }],
+        quarantined: vec![Quarantined {
+            id: other,
+            grounds: Digest([3; 16]),
+            reason: "too large".into(),
+        }],
         pending: vec![Pending { id, rank: Rank::OPTIMISED }],
     };
     profile.normalise();
