@@ -30,4 +30,4 @@ pub use record::{Fixups, Packed, Record, Records, Written};
 pub use word::Word;
 
 /// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
-pub const SOURCE: &str = env!("KILN_SOURCE");
+pub const SOURCE: &str = env!("SOURCE_DIGEST");

@@ -42,4 +42,4 @@ pub use revm_primitives::hardfork::SpecId;
 pub use verify::{Place, VerifyError, verify};
 
 /// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
-pub const SOURCE: &str = env!("KILN_SOURCE");
+pub const SOURCE: &str = env!("SOURCE_DIGEST");

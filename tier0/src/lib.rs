@@ -37,7 +37,7 @@ pub use stitch::Scratch;
 use thiserror::Error;
 
 /// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
-pub const SOURCE: &str = env!("KILN_SOURCE");
+pub const SOURCE: &str = env!("SOURCE_DIGEST");
 
 /// The version of Cranelift, which authors the stencils and compiles regions.
 pub const CRANELIFT: &str = cranelift_codegen::VERSION;

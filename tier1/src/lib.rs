@@ -25,7 +25,7 @@ pub use region::{CompileError, Compiler, Label, Stage, Traced};
 pub use worker::Target;
 
 /// A digest of this crate's sources, 32 hexadecimal digits: two builds that do not share it do not share compiled code.
-pub const SOURCE: &str = env!("KILN_SOURCE");
+pub const SOURCE: &str = env!("SOURCE_DIGEST");
 
 /// The major version of LLVM: what builds with the feature `llvm` are linked with, and what a worker has.
 pub const LLVM_MAJOR: u32 = 22;

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Prints what makes `env!("KILN_SOURCE")` the digest of this package's `src`, 32 hexadecimal digits, and makes
+/// Prints what makes `env!("SOURCE_DIGEST")` the digest of this package's `src`, 32 hexadecimal digits, and makes
 /// cargo ask again when a file in there changes. All that a `build.rs` needs to do.
 ///
 /// # Errors
@@ -24,7 +24,7 @@ pub fn emit() -> io::Result<()> {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .ok_or_else(|| io::Error::other("CARGO_MANIFEST_DIR is not set: not a build script"))?;
     println!("cargo:rerun-if-changed=src");
-    println!("cargo:rustc-env=KILN_SOURCE={}", digest(&Path::new(&package).join("src"))?);
+    println!("cargo:rustc-env=SOURCE_DIGEST={}", digest(&Path::new(&package).join("src"))?);
     Ok(())
 }
 

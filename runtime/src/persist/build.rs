@@ -7,7 +7,7 @@ use kiln_ir::{Limits, identity::Identity};
 use kiln_store::{Digest, FORMAT};
 
 /// This crate's sources: code calls its helpers, and relies on what they do.
-const SOURCE: &str = env!("KILN_SOURCE");
+const SOURCE: &str = env!("SOURCE_DIGEST");
 
 /// Of everything that makes the code of one process differ from that of another one, or unfit for it, for the same
 /// bytecode and configuration: the sources of the crates that make code and of this one, Cranelift's version, the layout
